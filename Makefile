@@ -1,0 +1,194 @@
+# The front door: every capability is one target, each a thin line over a script. `make` alone shows them all.
+#
+# A line "target: ... ## text" and a line "##@ Group" are what `make help` prints, and so is "#: VARIABLE  text".
+
+#: CONFIG     config file                                    CONFIG=configs/run_bnb.yaml
+#: SET        settings over the config's, blank-separated    SET="train.epochs=1 tuning.lora.r=8"
+#: MODEL      base model: hub id, folder, .gguf, pip:PACKAGE MODEL=Qwen/Qwen2.5-3B-Instruct
+#: RUN        name of the run to make or to use              RUN=first-try
+#: DATA       splits to use: processed, styled or rendered   DATA=styled
+#: STYLE      rule for `style` and `full-pipeline`           STYLE="Answer in one sentence."
+#: LIMIT      rows that are evaluated                        LIMIT=50
+#: ADAPTER    adapter to use instead of the newest run's     ADAPTER=outputs/first-try/adapter
+#: PROMPT     one question for `infer`                       PROMPT="Why is the sky blue?"
+#: INPUT      file that `infer-batch` reads                  INPUT=questions.txt
+#: OUTPUT     file that `infer-batch` writes, or the merged model's folder
+#: TB_PORT    port of TensorBoard                            TB_PORT=6007
+#: VENV       the Python environment                         VENV=/tmp/env
+#: PYTHON     interpreter that it is built on                PYTHON=python3.12
+#: INSTALLER  uv or pip; by default uv where there is one    INSTALLER=pip
+#: EXTRAS     optional parts for `install`                   EXTRAS="wandb unsloth"
+
+TB_PORT ?= 6006
+VENV ?= .venv
+INSTALLER ?= auto
+EXTRAS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+SHELL := bash
+# The environment alone says what is imported: a PYTHONPATH from elsewhere breaks it in ways that nobody understands.
+unexport PYTHONPATH PYTHONHOME
+
+# -- From variables to options --------------------------------------------------------------------------------------
+
+python := $(VENV)/bin/python
+core := $(VENV)/.installed-core
+dev := $(VENV)/.installed-dev
+
+quote = '$(subst ','\'',$(1))'
+option = $(if $(value $(1)),$(2) $(call quote,$(value $(1))))
+setting = $(if $(value $(1)),--set $(call quote,$(2)=$(value $(1))))
+
+folder_processed := data/processed
+folder_styled := data/processed_with_style
+folder_rendered := data/rendered
+ifneq ($(DATA),)
+ifeq ($(folder_$(DATA)),)
+$(error DATA=$(DATA) is none of processed, styled, rendered)
+endif
+splits = $(foreach split,train val test,--set data.$(split)_path=$(folder_$(DATA))/$(split).jsonl)
+endif
+
+# What every script takes; the argument is the config that is read when CONFIG names none.
+common = --config $(if $(value CONFIG),$(call quote,$(value CONFIG)),$(1)) $(call setting,MODEL,model.name) \
+	$(foreach pair,$(value SET),--set $(call quote,$(pair)))
+base := configs/config_base.yaml
+
+train = $(python) scripts/train.py $(strip $(call common,$(1)) $(splits) $(call setting,RUN,run_name))
+eval = $(python) scripts/eval.py $(strip $(call common,$(base)) $(splits) $(tuned) $(1))
+infer = $(python) scripts/infer.py $(strip $(call common,$(base)) $(tuned) $(1))
+merge = $(python) scripts/merge_lora.py $(strip $(call common,$(base)) $(1))
+tensorboard = $(python) scripts/tensorboard_server.py
+tuned = $(call option,RUN,--run) $(call option,ADAPTER,--adapter)
+
+##@ Setting up
+.PHONY: help install setup-dirs download-model
+
+help: ## this list
+	@awk -f scripts/help.awk $(firstword $(MAKEFILE_LIST))
+
+install: $(core) $(EXTRAS:%=$(VENV)/.installed-%) setup-dirs ## make or update the environment in .venv
+	@echo "Installed: $(VENV). Next: make full-pipeline, then make train; or all of it by ./workflows/quick_start.sh"
+
+setup-dirs: ## make the folders for data, models and results
+	@mkdir -p data/raw data/processed data/processed_with_style data/rendered models outputs adapters
+
+download-model: $(core) ## fetch the base model into models/ (MODEL=...)
+	$(python) scripts/download_model.py $(strip $(call common,$(base)))
+
+##@ Data
+.PHONY: process style render full-pipeline check
+
+process: $(core) ## data/raw -> data/processed/{train,val,test}.jsonl
+	$(python) scripts/process_data.py $(strip $(call common,$(base)))
+
+style: $(core) ## put a rule into every conversation (STYLE="...") -> data/processed_with_style
+	$(python) scripts/style_prompt.py $(strip $(call common,$(base)) $(call option,STYLE,--style))
+
+render: $(core) ## processed (or DATA=styled) conversations as the model's text -> data/rendered
+	$(python) scripts/render_template.py $(strip $(call common,$(base)) $(call option,DATA,--from))
+
+full-pipeline: $(core) ## the complete data pipeline: process, style when STYLE is given, render
+	$(python) scripts/process_data.py $(strip $(call common,$(base)))
+	$(if $(value STYLE),$(python) scripts/style_prompt.py $(strip $(call common,$(base)) $(call option,STYLE,--style)))
+	$(python) scripts/render_template.py $(strip $(call common,$(base)) --from $(if $(value STYLE),styled,processed))
+
+check: $(core) ## look at config, data, template and mask; show two real examples
+	$(python) scripts/check.py $(strip $(call common,$(base)) $(splits))
+
+##@ Training
+.PHONY: train train-bnb train-unsloth train-with-tb train-bnb-tb train-unsloth-tb
+
+train: $(core) ## train -> outputs/<run>/adapter
+	$(call train,$(base))
+
+train-bnb: $(core) ## train with configs/run_bnb.yaml (QLoRA, bitsandbytes)
+	$(call train,configs/run_bnb.yaml)
+
+train-unsloth: $(core) ## train with configs/run_unsloth.yaml
+	$(call train,configs/run_unsloth.yaml)
+
+train-with-tb: tensorboard train ## train, with TensorBoard beside it
+train-bnb-tb: tensorboard train-bnb ## train-bnb, with TensorBoard beside it
+train-unsloth-tb: tensorboard train-unsloth ## train-unsloth, with TensorBoard beside it
+
+##@ Results
+.PHONY: eval eval-val eval-test eval-quick eval-full infer infer-batch infer-interactive merge merge-bf16 merge-test
+
+eval: eval-test ## the same as eval-test
+
+eval-val: $(core) ## score base and tuned model on the validation split
+	$(call eval,--split val $(call option,LIMIT,--limit))
+
+eval-test: $(core) ## score base and tuned model on the test split
+	$(call eval,--split test $(call option,LIMIT,--limit))
+
+eval-quick: $(core) ## 200 rows of the validation split
+	$(call eval,--split val --limit 200)
+
+eval-full: $(core) ## every row of the validation and the test split
+	$(call eval,--split val --set eval.limit=null)
+	$(call eval,--split test --set eval.limit=null)
+
+infer: $(core) ## answer PROMPT="..."; a chat when there is none
+	$(call infer,$(if $(value PROMPT),--mode single $(call option,PROMPT,--prompt),--mode interactive))
+
+infer-batch: $(core) ## answer every question of INPUT=... into OUTPUT=...
+	$(call infer,--mode batch $(call option,INPUT,--input_file) $(call option,OUTPUT,--output_file))
+
+infer-interactive: $(core) ## chat with the tuned model
+	$(call infer,--mode interactive)
+
+merge: $(core) ## adapter + base -> one float16 model, measured against the adapter
+	$(call merge,--dtype fp16)
+
+merge-bf16: $(core) ## the same in bfloat16
+	$(call merge,--dtype bf16)
+
+merge-test: $(core) ## load the merged model with plain transformers and generate
+	$(call merge,--test)
+
+##@ TensorBoard
+.PHONY: tensorboard tb-stop tb-clean tb-open
+
+tensorboard: $(core) ## start it in the background, for this machine only (TB_PORT)
+	$(tensorboard) start --port $(TB_PORT)
+
+tb-stop: $(core) ## stop the one that was started here
+	$(tensorboard) stop
+
+tb-open: $(core) ## show it in the browser
+	$(tensorboard) open
+
+tb-clean: $(core) ## stop it and delete outputs/tb, the curves of every run
+	$(tensorboard) clean
+
+##@ The project itself
+.PHONY: clean lint test
+
+clean: ## delete processed data and caches; never models, runs, adapters or raw data
+	rm -rf data/processed data/processed_with_style data/rendered data/cache .pytest_cache .ruff_cache .hypothesis
+	find scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+lint: $(dev) ## ruff, shellcheck, and docs/CONFIG.md against the schema
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(VENV)/bin/shellcheck workflows/*.sh scripts/*.sh .ci/run
+	$(python) scripts/config_doc.py --check
+
+test: $(dev) ## every test, those on a real model included
+	$(python) -m pytest
+
+# -- The environment. A stamp says that an install ended well; a target that needs the environment depends on one ----
+
+.PHONY: always
+installing = @rm -f $@ && PYTHON=$(call quote,$(PYTHON)) INSTALLER=$(INSTALLER) scripts/make_environment.sh $(VENV) $< && touch $@
+
+# $(wildcard) finds no link into nowhere: an environment whose Python was removed or upgraded is made anew.
+$(core): requirements.txt $(if $(wildcard $(python)),,always)
+	$(installing)
+
+$(VENV)/.installed-%: requirements-%.txt $(core)
+	$(installing)
