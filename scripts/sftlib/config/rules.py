@@ -1,0 +1,243 @@
+"""What one key means for another: what follows, and what contradicts.
+
+Comes in: the merged settings. Goes out: values that follow from others, and faults. Of two settings that cannot both
+hold the later one wins (command line over file, including over included, anything over a default) and the earlier one
+follows it, which its origin says; in one file they are a fault. Whether the machine can do it is not asked here.
+
+    config_base.yaml: eval_strategy: epoch      mine.yaml: eval_steps: 50    ->  eval_strategy follows: steps
+    mine.yaml: eval_strategy: epoch, eval_steps: 50                          ->  a fault
+
+Worst bug: a value that the user wrote last and that quietly loses (tests/config/test_rules.py).
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .faults import Fault, shown
+from .keys import keys, owner
+from .reading import Setting
+
+MICRO, ACCUM, EFFECTIVE = "train.batch_size", "train.grad_accum", "train.effective_batch_size"
+EVALUATE, BEST, PATIENCE = "train.eval_strategy", "train.load_best_model_at_end", "train.early_stopping_patience"
+METRIC, GREATER = "train.metric_for_best_model", "train.greater_is_better"
+SCHEDULES = (  # when, every so many steps, so many times an epoch
+    (EVALUATE, "train.eval_steps", "train.evals_per_epoch"),
+    ("train.save_strategy", "train.save_steps", "train.saves_per_epoch"),
+)
+COLUMNS = ("system", "user", "assistant", "messages")
+MAY_BE_EMPTY = ("infer.system", "infer.stop", "logging.backend")  # texts and lists where nothing is something
+
+
+class Draft:
+    """The values of all keys, defaults included, and the place and the layer that set each; a default's layer is -1."""
+
+    def __init__(self, settings: Mapping[str, Setting], layers: Mapping[str, int]) -> None:
+        self.values: dict[str, Any] = {name: key.default for name, key in keys().items()}
+        self.values |= {name: setting.value for name, setting in settings.items()}
+        self._places = {name: setting.place for name, setting in settings.items()}
+        self._layers = {name: layers[name] for name in settings}
+        self._leaders: dict[str, str] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    def is_newer(self, name: str, than: str) -> bool:
+        """Whether a later layer set it."""
+        return self._layers.get(name, -1) > self._layers.get(than, -1)
+
+    def follow(self, name: str, value: Any, leader: str) -> None:
+        """Give an earlier setting the value that a later one implies."""
+        self.values[name] = value
+        self._places[name], self._layers[name] = self._places[leader], self._layers[leader]
+        self._leaders[name] = leader
+
+    def fault(self, seen: str, *about: str, expected: str = "", cure: str = "") -> Fault:
+        """A fault at the newest of the settings it is about; the sentence gets the places of the others."""
+        newest = max(about, key=lambda name: self._layers.get(name, -1))
+        place = self._places.get(newest, "")
+        others = [f"`{name}` at {self._places[name]}" for name in about if self._places.get(name, place) != place]
+        return Fault(place, seen + (f" ({', '.join(others)})" if others else ""), expected, cure, about)
+
+    def origins(self) -> dict[str, str]:
+        """Where the value of each key came from, in the order of the schema."""
+        order = {name: number for number, name in enumerate(keys())}
+        return {name: self._origin(name) for name in sorted(self.values, key=lambda name: order[owner(name)])}
+
+    def _origin(self, name: str) -> str:
+        place = self._places.get(name, "default")
+        origin = "--set" if place.startswith("--set ") else place
+        return f"{origin} (follows {self._leaders[name]})" if name in self._leaders else origin
+
+
+def follow(draft: Draft) -> None:
+    """Let earlier settings follow the later ones that they contradict."""
+    _follow_batch(draft)
+    for schedule in SCHEDULES:
+        _follow_schedule(draft, *schedule)
+    if draft[BEST] and draft[EVALUATE] == "no" and draft.is_newer(EVALUATE, BEST):
+        draft.follow(BEST, False, EVALUATE)
+    if _is_contrary(draft) and draft.is_newer(METRIC, GREATER):
+        draft.follow(GREATER, None, METRIC)
+
+
+def check(draft: Draft) -> Iterator[Fault]:
+    """Every contradiction that is left."""
+    for rule in (_texts, _columns, _encoding, _split, _batch, _schedules, _best, _metric, _precision, _mode, _regex):
+        yield from rule(draft)
+
+
+def _follow_batch(draft: Draft) -> None:
+    micro, accum, effective = draft[MICRO], draft[ACCUM], draft[EFFECTIVE]
+    if accum == "auto" or effective is None or micro * accum == effective:
+        return
+    if draft.is_newer(ACCUM, EFFECTIVE):
+        draft.follow(EFFECTIVE, micro * accum, ACCUM)
+    elif draft.is_newer(EFFECTIVE, ACCUM):
+        draft.follow(ACCUM, "auto", EFFECTIVE)
+    elif draft.is_newer(MICRO, ACCUM):  # the batch of a step is what the user means; how it is cut is the machine's
+        draft.follow(ACCUM, "auto", MICRO)
+
+
+def _follow_schedule(draft: Draft, strategy: str, steps: str, times: str) -> None:
+    for count, other in ((steps, times), (times, steps)):
+        if draft[count] is None:
+            continue
+        if draft[other] is not None and draft.is_newer(count, other):
+            draft.follow(other, None, count)
+        if draft[strategy] != "steps" and draft.is_newer(count, strategy):
+            draft.follow(strategy, "steps", count)
+        elif draft[strategy] != "steps" and draft.is_newer(strategy, count):
+            draft.follow(count, None, strategy)
+
+
+def _texts(draft: Draft) -> Iterator[Fault]:
+    for name, value in draft.values.items():
+        key = keys()[owner(name)]
+        if value in ("", []) and name not in MAY_BE_EMPTY:
+            yield draft.fault(f"`{name}` is empty.", name, expected=key.allowed())
+        if isinstance(value, list) and "" in value:
+            yield draft.fault(f"`{name}` has an empty text in it.", name, expected=key.allowed())
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and re.search("[\0\ud800-\udfff]", text):
+                seen = f"`{name}` holds a character that no UTF-8 file or path can: `{shown(text)}`."
+                yield draft.fault(seen, name)
+
+
+def _columns(draft: Draft) -> Iterator[Fault]:
+    for name, yours in draft.values.items():
+        ours = name.removeprefix("data.columns.")
+        if ours != name and ours not in COLUMNS:
+            turn = f"Did you mean `{yours}: {shown(ours)}`?" if yours in COLUMNS else ""
+            known = ", ".join(f"`{column}`" for column in COLUMNS)
+            yield draft.fault(
+                f"`{shown(ours)}` is none of our columns.", name, expected=f"`ours: yours`; ours are {known}", cure=turn
+            )
+
+
+def _encoding(draft: Draft) -> Iterator[Fault]:
+    encoding = draft["data.encoding"]
+    try:
+        is_known = encoding == "auto" or codecs.lookup(encoding)._is_text_encoding
+    except (LookupError, ValueError):
+        is_known = False
+    if not is_known:
+        expected = "`auto` or a name like `utf-8`, `cp1252`, `latin-1` or `shift_jis`"
+        yield draft.fault(
+            f"`data.encoding` is `{shown(encoding)}`: no such encoding.", "data.encoding", expected=expected
+        )
+
+
+def _split(draft: Draft) -> Iterator[Fault]:
+    names = ("data.split.train", "data.split.val", "data.split.test")
+    shares = [draft[name] for name in names]
+    if abs(sum(shares) - 1) > 1e-6:  # 0.333 + 0.333 + 0.334 is no exact 1
+        sum_shown = " + ".join(f"{share:g}" for share in shares) + f" = {sum(shares):g}"
+        yield draft.fault(
+            f"The shares of `data.split` do not add up: {sum_shown}.", *names, expected="train + val + test = 1"
+        )
+    elif shares[0] == 0:
+        yield draft.fault("`data.split.train` is 0: nothing is left to train on.", *names, expected="a share above 0")
+
+
+def _batch(draft: Draft) -> Iterator[Fault]:
+    micro, accum, effective = draft[MICRO], draft[ACCUM], draft[EFFECTIVE]
+    if effective is None:
+        return
+    if accum == "auto" and effective % micro:
+        fits = [str(times * micro) for times in (effective // micro, effective // micro + 1) if times]
+        cure = f"Set {EFFECTIVE} to {' or '.join(fits)}, or to null to state {ACCUM} instead."
+        yield draft.fault(
+            f"`{EFFECTIVE}` {effective} is no multiple of `{MICRO}` {micro}.", EFFECTIVE, MICRO, cure=cure
+        )
+    elif accum != "auto" and micro * accum != effective:
+        seen = f"`{MICRO}` {micro} x `{ACCUM}` {accum} is {micro * accum}, and `{EFFECTIVE}` is {effective}."
+        yield draft.fault(
+            seen, EFFECTIVE, ACCUM, MICRO, cure=f"Set {ACCUM} to auto, or {EFFECTIVE} to {micro * accum}."
+        )
+
+
+def _schedules(draft: Draft) -> Iterator[Fault]:
+    for strategy, steps, times in SCHEDULES:
+        given = [count for count in (steps, times) if draft[count] is not None]
+        if len(given) == 2:
+            yield draft.fault(f"`{steps}` and `{times}` are both set.", *given, cure="Set one of them to null.")
+        elif draft[strategy] == "steps" and not given:
+            seen = f"`{strategy}` is `steps`, and nothing says how many steps."
+            yield draft.fault(seen, strategy, steps, times, cure=f"Set {steps} or {times}.")
+        if given and draft[strategy] != "steps":
+            seen = f"`{given[0]}` is {draft[given[0]]}, and `{strategy}` is `{draft[strategy]}`."
+            cure = f"Set {strategy} to steps, or {given[0]} to null."
+            yield draft.fault(seen, strategy, *given, cure=cure)
+
+
+def _best(draft: Draft) -> Iterator[Fault]:
+    for name, off in ((BEST, "false"), (PATIENCE, "null")):
+        if draft[name] and draft[EVALUATE] == "no":
+            seen = f"`{name}` is set, and `{EVALUATE}` is `no`: no evaluation says what is best."
+            yield draft.fault(seen, name, EVALUATE, cure=f"Set {EVALUATE} to epoch, or {name} to {off}.")
+
+
+def _metric(draft: Draft) -> Iterator[Fault]:
+    if _is_contrary(draft):
+        better = "smaller" if draft[METRIC] == "eval_loss" else "greater"
+        seen = (
+            f"`{GREATER}` is {str(draft[GREATER]).lower()}, and of `{METRIC}` {draft[METRIC]} the {better} is better."
+        )
+        yield draft.fault(seen, GREATER, METRIC, cure=f"Set {GREATER} to null: it follows the metric.")
+    if draft[METRIC] == "eval_rougeL" and draft["eval.training_rows"] == 0:
+        seen = f"`{METRIC}` is eval_rougeL, and `eval.training_rows` is 0: no answer is measured while training."
+        yield draft.fault(seen, METRIC, "eval.training_rows", cure="Set eval.training_rows to 8 or more.")
+
+
+def _is_contrary(draft: Draft) -> bool:
+    return draft[GREATER] is not None and draft[GREATER] != (draft[METRIC] == "eval_rougeL")
+
+
+def _precision(draft: Draft) -> Iterator[Fault]:
+    if draft["train.bf16"] is True and draft["train.fp16"] is True:
+        cure = "Set one of them to auto or false."
+        yield draft.fault("`train.bf16` and `train.fp16` are both true.", "train.bf16", "train.fp16", cure=cure)
+
+
+def _mode(draft: Draft) -> Iterator[Fault]:
+    if draft["tuning.mode"] == "qlora" and draft["tuning.backend"] == "plain":
+        seen = "`tuning.mode` is `qlora`, and `tuning.backend` `plain` has no 4-bit weights."
+        cure = "Set tuning.backend to bnb, or tuning.mode to lora."
+        yield draft.fault(seen, "tuning.mode", "tuning.backend", cure=cure)
+    if draft["tuning.mode"] == "full":
+        for name, key in keys().items():
+            is_asked = draft[name] != key.default and not draft.is_newer("tuning.mode", name)
+            if name.startswith("tuning.lora.") and is_asked:
+                seen = f"`{name}` is set, and `tuning.mode` `full` trains no adapter."
+                yield draft.fault(seen, name, "tuning.mode", cure=f"Take {name} away, or set tuning.mode to lora.")
+
+
+def _regex(draft: Draft) -> Iterator[Fault]:
+    try:
+        re.compile(draft["eval.regex"] or "")
+    except (re.error, RecursionError, OverflowError) as error:
+        yield draft.fault(f"`eval.regex` is no regular expression: {error}.", "eval.regex")

@@ -1,0 +1,66 @@
+"""What a valid config still leaves to be said: checkpoints that fit the evaluations, and settings without effect.
+
+Comes in: a `Config`. Goes out: a settled `Config` and sentences for the user. What depends on the machine, the model or
+the number of rows is settled in build.py.
+
+    settle_schedule(evaluated every epoch, saved every 50 steps)  ->  saved every epoch, ["Checkpoints are saved ..."]
+
+Worst bug: a best checkpoint that was never saved (tests/config/test_settling.py).
+"""
+
+from __future__ import annotations
+
+from .schema import Config
+
+
+def settle_schedule(config: Config) -> tuple[Config, list[str]]:
+    """Save when the model is evaluated, where the best checkpoint is to be loaded; a change is said in a sentence.
+
+    A best checkpoint is one that was both evaluated and saved. Saving every second or third evaluation is left alone.
+    """
+    train = config.train
+    if not train.load_best_model_at_end or train.eval_strategy == "no":
+        return config, []
+    same_kind = train.save_strategy == train.eval_strategy and train.saves_per_epoch == train.evals_per_epoch
+    same_steps = train.save_steps == train.eval_steps
+    if train.save_steps and train.eval_steps:
+        same_steps = train.save_steps % train.eval_steps == 0
+    if same_kind and same_steps:
+        return config, []
+    asked = _rhythm(train.save_strategy, train.save_steps, train.saves_per_epoch)
+    given = _rhythm(train.eval_strategy, train.eval_steps, train.evals_per_epoch)
+    follows = {
+        "save_strategy": train.eval_strategy,
+        "save_steps": train.eval_steps,
+        "saves_per_epoch": train.evals_per_epoch,
+    }
+    message = (
+        f"Checkpoints are saved {given}, when the model is evaluated, instead of {asked}: "
+        "train.load_best_model_at_end needs a checkpoint where there is an evaluation."
+    )
+    return config.model_copy(update={"train": train.model_copy(update=follows)}), [message]
+
+
+def unheeded(config: Config) -> list[str]:
+    """A sentence for each setting that has no effect beside the others, so that none is ignored in silence."""
+    infer, train = config.infer, config.train
+    said = [
+        f"infer.{name} {value:g} has no effect: infer.temperature is 0, which is greedy."
+        for name, value, neutral in (("top_p", infer.top_p, 1), ("top_k", infer.top_k, 0))
+        if infer.temperature == 0 and value != neutral
+    ]
+    if train.lr_scheduler_type == "constant" and train.warmup_ratio:
+        said.append(
+            f"train.warmup_ratio {train.warmup_ratio:g} has no effect with train.lr_scheduler_type constant; "
+            "constant_with_warmup heeds it."
+        )
+    return said
+
+
+def _rhythm(strategy: str, steps: int | None, times: int | None) -> str:
+    """How often, in words."""
+    if strategy == "no":
+        return "never"
+    if strategy == "epoch" or times == 1:
+        return "once an epoch"
+    return f"{times} times an epoch" if times else f"every {steps} steps"

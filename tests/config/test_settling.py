@@ -1,0 +1,97 @@
+"""A best checkpoint is one that was saved, and nothing is ignored in silence."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from sftlib.config import Config, TrainSection, settle_schedule, unheeded
+
+
+def train(**settings: object) -> Config:
+    return Config(train=TrainSection(**settings))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"load_best_model_at_end": False, "eval_strategy": "steps", "eval_steps": 5},
+        {"eval_strategy": "steps", "eval_steps": 5, "save_strategy": "steps", "save_steps": 15},
+        {"eval_strategy": "steps", "evals_per_epoch": 2, "save_strategy": "steps", "saves_per_epoch": 2},
+    ],
+)
+def test_schedules_that_fit_are_left_alone(settings):
+    config = train(**settings)
+    assert settle_schedule(config) == (config, [])
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"eval_strategy": "steps", "eval_steps": 5},
+            "saved every 5 steps, when the model is evaluated, instead of once an epoch",
+        ),
+        ({"save_strategy": "no"}, "saved once an epoch, when the model is evaluated, instead of never"),
+        (
+            {"eval_strategy": "steps", "eval_steps": 4, "save_strategy": "steps", "save_steps": 6},
+            "saved every 4 steps, when the model is evaluated, instead of every 6 steps",
+        ),
+        (
+            {"eval_strategy": "steps", "evals_per_epoch": 3, "save_strategy": "steps", "save_steps": 6},
+            "saved 3 times an epoch, when the model is evaluated, instead of every 6 steps",
+        ),
+    ],
+)
+def test_saving_follows_evaluation_and_says_so(settings, said):
+    config, messages = settle_schedule(train(**settings))
+    assert config.train.save_strategy == config.train.eval_strategy
+    assert (config.train.save_steps, config.train.saves_per_epoch) == (
+        config.train.eval_steps,
+        config.train.evals_per_epoch,
+    )
+    assert len(messages) == 1
+    assert said in messages[0]
+
+
+def test_every_pair_of_schedules_settles_into_one_that_is_settled():
+    kinds = [("epoch", None, None), ("steps", 4, None), ("steps", 6, None), ("steps", None, 1), ("steps", None, 2)]
+    for evaluated, saved in itertools.product(kinds, [*kinds, ("no", None, None)]):
+        config = train(
+            eval_strategy=evaluated[0], eval_steps=evaluated[1], evals_per_epoch=evaluated[2],
+            save_strategy=saved[0], save_steps=saved[1], saves_per_epoch=saved[2],
+        )  # fmt: skip
+        once, _ = settle_schedule(config)
+        assert settle_schedule(once) == (once, [])
+        assert once.train.save_strategy == evaluated[0]
+        assert (once.train.save_steps or 0) % (evaluated[1] or 1) == 0
+
+
+def test_nothing_else_changes():
+    before = train(eval_strategy="steps", eval_steps=5)
+    after, _ = settle_schedule(before)
+    changed = {name for name, value in after.train if value != getattr(before.train, name)}
+    assert changed == {"save_strategy", "save_steps"}
+    assert after.model_copy(update={"train": before.train}) == before
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("infer.top_p=0.9", "infer.top_p 0.9 has no effect: infer.temperature is 0, which is greedy."),
+        ("infer.top_k=40", "infer.top_k 40 has no effect: infer.temperature is 0, which is greedy."),
+        ("train.lr_scheduler_type=constant", "train.warmup_ratio 0.03 has no effect"),
+    ],
+)
+def test_a_setting_without_effect_is_said(desk, override, said):
+    messages = unheeded(desk.load("", override))
+    assert len(messages) == 1
+    assert messages[0].startswith(said)
+
+
+def test_settings_with_effect_are_not(desk):
+    assert unheeded(Config()) == []
+    assert unheeded(desk.load("", "infer.top_p=0.9", "infer.top_k=5", "infer.temperature=0.7")) == []
+    assert unheeded(desk.load("", "train.lr_scheduler_type=constant", "train.warmup_ratio=0")) == []
