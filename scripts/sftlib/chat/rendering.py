@@ -1,0 +1,206 @@
+"""From a conversation to one text and the spans of it that are trained.
+
+In: a conversation and a `ChatTemplate`. Out: `Rendered`, whose spans are character ranges. It makes no tokens; the room
+`tokens` does, from this one text. The rule is DESIGN section 4: a span is what the model must produce after the
+generation prompt, through its end-of-turn, and nothing that the prompt supplies.
+
+    <|im_start|>user\\n2+2?<|im_end|>\\n<|im_start|>assistant\\n4<|im_end|>\\n
+                                                          [-----------)     "\\n" belongs to what follows
+
+Two ways to the spans, and positions are never searched for in what a person wrote:
+- the template's {% generation %} tags, white space after the end-of-turn left out;
+- rendering prefixes. The prompt of turn k is render(messages[:k]) with the generation prompt; what follows an answer
+  is learnt by rendering the turn with a placeholder for it, and the span ends behind the first special token there.
+Tags that leave the end-of-turn out are passed over. On the first conversations both ways are taken and must agree.
+
+Templates that change earlier turns (Qwen3 takes the thinking out of all but the last) supervise those turns only that
+stand in the text as they stood when the model had just said them; the others are context, counted in `turns_left_out`.
+An assistant message that opens a conversation answers no prompt, and is context too.
+
+Worst bug: a span that starts or ends one character off (tests/chat/test_rendering.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DataError, ModelError
+from . import sandbox
+from .conversation import Conversation
+from .templates import ChatTemplate
+
+if TYPE_CHECKING:
+    from .stored import RenderedPair
+
+Span = tuple[int, int]
+COMPARED = 16  # conversations on which tags and prefixes are compared; a template that is wrong is wrong from the start
+CURE = "Point data.template_path at one of chat_templates/*.jinja, or put {% generation %} tags around the answer."
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A text and the character ranges of it to train on: ascending, disjoint, each with its end-of-turn."""
+
+    text: str
+    spans: tuple[Span, ...]
+    source: str
+    turns_left_out: int = 0
+
+
+def render_conversation(conversation: Conversation, template: ChatTemplate) -> Rendered:
+    """The text of a conversation and its spans.
+
+    Raises DataError when the template refuses the conversation or nobody answers in it, ModelError when the template
+    cannot be masked.
+    """
+    messages, row = conversation.to_dicts(), conversation.source
+    answers = [k for k, message in enumerate(messages) if message["role"] == "assistant" and k > 0]
+    if not answers:
+        raise _no_answer(row)
+    if not template.has_generation:
+        text = template.render(messages, row=row)
+        spans = _prefix_spans(messages, answers, template, text, row)
+    else:
+        text, ranges = template.render_ranges(messages, row=row)
+        spans = _tagged_spans(messages, template, text, ranges)
+        if spans is None:
+            spans = _prefix_spans(messages, answers, template, text, row)
+        elif template.masks_compared < COMPARED:
+            template.masks_compared += 1
+            _compare(spans, messages, answers, template, text, row)
+    return Rendered(text, tuple(spans), row, turns_left_out=max(0, len(answers) - len(spans)))
+
+
+def render_prompt(messages: Sequence[dict[str, Any]], template: ChatTemplate) -> str:
+    """The text after which the model answers."""
+    return template.render(messages, add_generation_prompt=True)
+
+
+def answer_lead(messages: Sequence[dict[str, Any]], template: ChatTemplate) -> str:
+    """What the template has the model say before the answer: nothing, a blank, an empty thinking block."""
+    prompt = template.render(messages, add_generation_prompt=True)
+    text, place = _with_placeholder(messages, template, prompt, "")
+    return text[len(prompt) : place]
+
+
+def render_pair(pair: RenderedPair, template: ChatTemplate) -> Rendered:
+    """A row of data/rendered/ as it stands: its target is the span.
+
+    Raises DataError when the target does not end with a special token: the model would never learn to stop.
+    """
+    if template.last_marker_end(pair.target) != len(pair.target):
+        raise DataError(
+            f"The target does not end with a special token of the model: ...{pair.target[-20:]!r}.",
+            where=pair.source,
+            expected=f"a target that ends with {template.special_tokens.get('eos_token', 'the end-of-turn')!r}",
+            cure="Render the data again for this model: make render.",
+        )
+    return Rendered(pair.input + pair.target, ((len(pair.input), len(pair.input) + len(pair.target)),), pair.source)
+
+
+def last_prompt_and_answer(conversation: Conversation) -> tuple[list[dict[str, Any]], str]:
+    """The messages before the last answer, and that answer: what an evaluation asks and compares with."""
+    messages = conversation.to_dicts()
+    for k in range(len(messages) - 1, 0, -1):
+        if messages[k]["role"] == "assistant":
+            return messages[:k], messages[k]["content"]
+    raise _no_answer(conversation.source)
+
+
+def special_text_in(conversation: Conversation, special_tokens: Collection[str]) -> list[str]:
+    """The special tokens that somebody wrote as text: a tokenizer takes them for the real ones."""
+    return sorted(token for token in special_tokens if token and any(token in m.content for m in conversation.messages))
+
+
+def _tagged_spans(
+    messages: list[dict[str, Any]], template: ChatTemplate, text: str, ranges: list[Span] | None
+) -> list[Span] | None:
+    """The tagged ranges cut behind their end-of-turn; None where the tags do not tell."""
+    joined: list[Span] = []
+    for start, end in ranges or []:
+        if joined and joined[-1][1] == start:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    ends = [template.last_marker_end(text[start:end]) for start, end in joined]
+    if not joined or None in ends:
+        return None
+    spans = [(start, start + length) for (start, _), length in zip(joined, ends, strict=True)]
+    return spans[1:] if messages[0]["role"] == "assistant" and len(spans) == _answers(messages) else spans
+
+
+def _prefix_spans(
+    messages: list[dict[str, Any]], answers: list[int], template: ChatTemplate, text: str, row: str
+) -> list[Span]:
+    """The spans by rendering prefixes."""
+    spans: list[Span] = []
+    for k in answers:
+        prompt = template.render(messages[:k], add_generation_prompt=True, row=row)
+        said = text if k == len(messages) - 1 else template.render(messages[: k + 1], row=row)
+        shape, place = _with_placeholder(messages[:k], template, prompt, row)
+        rest = shape[place + 1 :]
+        marker = template.first_marker(rest)
+        if marker is None:
+            raise ModelError(
+                f"The chat template ({template.origin}) does not end an answer with a special token of the model; "
+                f"after the answer it writes {rest!r}, so that a model trained on it would not stop.",
+                where=row,
+                expected="e.g. {{ eos_token }} behind the answer",
+                cure=CURE,
+            )
+        end = len(said) - len(rest) + marker.end()
+        if said.endswith(rest) and said.startswith(prompt) and end > len(prompt) and text[:end] == said[:end]:
+            spans.append((len(prompt), end))
+    if not spans or spans[-1][1] != end:  # of the last answer: it at least must stand as it was said
+        raise _unmaskable(template, prompt, row)
+    return spans
+
+
+def _with_placeholder(
+    messages: Sequence[dict[str, Any]], template: ChatTemplate, prompt: str, row: str
+) -> tuple[str, int]:
+    """The messages with a placeholder of one character for the answer, and the place of it behind the prompt."""
+    mark = sandbox.unused_mark(prompt)
+    text = template.render([*messages, {"role": "assistant", "content": mark}], row=row)
+    if not text.startswith(prompt) or text.count(mark) != 1:
+        raise _unmaskable(template, prompt, row)
+    return text, text.index(mark)
+
+
+def _compare(
+    tagged: list[Span], messages: list[dict[str, Any]], answers: list[int], template: ChatTemplate, text: str, row: str
+) -> None:
+    """Refuse a template whose tags and prefixes disagree. A turn that prefixes leave out may be tagged."""
+    try:
+        prefixes = _prefix_spans(messages, answers, template, text, row)
+    except ModelError:
+        return  # the tags stand alone
+    if not set(prefixes) <= set(tagged):
+        start, end = next(span for span in prefixes if span not in tagged)
+        raise ModelError(
+            f"The generation tags of the chat template ({template.origin}) disagree with its generation prompt.",
+            where=row,
+            expected=f"{text[start:end]!r} as one of the tagged texts {[text[a:b] for a, b in tagged]!r}",
+            cure="Put the tags around exactly what follows the generation prompt, through the end-of-turn; "
+            "or remove the tags.",
+        )
+
+
+def _unmaskable(template: ChatTemplate, prompt: str, row: str) -> ModelError:
+    return ModelError(
+        f"The chat template ({template.origin}) cannot be masked: its answered conversation does not go on from its "
+        "generation prompt, or does not show the answer exactly once.",
+        where=row,
+        expected=f"a text that begins with the prompt, which ends in {prompt[-40:]!r}",
+        cure=CURE,
+    )
+
+
+def _no_answer(row: str) -> DataError:
+    return DataError("No message of the assistant answers another one.", where=row, cure="Remove the row.")
+
+
+def _answers(messages: Sequence[dict[str, Any]]) -> int:
+    return sum(message["role"] == "assistant" for message in messages)
