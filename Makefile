@@ -6,6 +6,7 @@
 #: SET        settings over the config's, blank-separated    SET="train.epochs=1 tuning.lora.r=8"
 #: MODEL      base model: hub id, folder, .gguf, pip:PACKAGE MODEL=Qwen/Qwen2.5-3B-Instruct
 #: RUN        name of the run to make or to use              RUN=first-try
+#: RAW        your data: file, folder or hf:org/name         RAW=faq.csv
 #: DATA       splits to use: processed, styled or rendered   DATA=styled
 #: STYLE      rule for `style` and `full-pipeline`           STYLE="Answer in one sentence."
 #: LIMIT      rows that are evaluated                        LIMIT=50
@@ -57,7 +58,7 @@ common = --config $(if $(value CONFIG),$(call quote,$(value CONFIG)),$(1)) $(cal
 base := configs/config_base.yaml
 
 train = $(python) scripts/train.py $(strip $(call common,$(1)) $(splits) $(call setting,RUN,run_name))
-eval = $(python) scripts/eval.py $(strip $(call common,$(base)) $(splits) $(tuned) $(1))
+evaluate = $(python) scripts/eval.py $(strip $(call common,$(base)) $(splits) $(tuned) $(1))
 infer = $(python) scripts/infer.py $(strip $(call common,$(base)) $(tuned) $(1))
 merge = $(python) scripts/merge_lora.py $(strip $(call common,$(base)) $(1))
 tensorboard = $(python) scripts/tensorboard_server.py
@@ -82,7 +83,7 @@ download-model: $(core) ## fetch the base model into models/ (MODEL=...)
 .PHONY: process style render full-pipeline check
 
 process: $(core) ## data/raw -> data/processed/{train,val,test}.jsonl
-	$(python) scripts/process_data.py $(strip $(call common,$(base)))
+	$(python) scripts/process_data.py $(strip $(call common,$(base)) $(call option,RAW,--raw_path))
 
 style: $(core) ## put a rule into every conversation (STYLE="...") -> data/processed_with_style
 	$(python) scripts/style_prompt.py $(strip $(call common,$(base)) $(call option,STYLE,--style))
@@ -91,7 +92,7 @@ render: $(core) ## processed (or DATA=styled) conversations as the model's text 
 	$(python) scripts/render_template.py $(strip $(call common,$(base)) $(call option,DATA,--from))
 
 full-pipeline: $(core) ## the complete data pipeline: process, style when STYLE is given, render
-	$(python) scripts/process_data.py $(strip $(call common,$(base)))
+	$(python) scripts/process_data.py $(strip $(call common,$(base)) $(call option,RAW,--raw_path))
 	$(if $(value STYLE),$(python) scripts/style_prompt.py $(strip $(call common,$(base)) $(call option,STYLE,--style)))
 	$(python) scripts/render_template.py $(strip $(call common,$(base)) --from $(if $(value STYLE),styled,processed))
 
@@ -120,17 +121,17 @@ train-unsloth-tb: tensorboard train-unsloth ## train-unsloth, with TensorBoard b
 eval: eval-test ## the same as eval-test
 
 eval-val: $(core) ## score base and tuned model on the validation split
-	$(call eval,--split val $(call option,LIMIT,--limit))
+	$(call evaluate,--split val $(call option,LIMIT,--limit))
 
 eval-test: $(core) ## score base and tuned model on the test split
-	$(call eval,--split test $(call option,LIMIT,--limit))
+	$(call evaluate,--split test $(call option,LIMIT,--limit))
 
 eval-quick: $(core) ## 200 rows of the validation split
-	$(call eval,--split val --limit 200)
+	$(call evaluate,--split val --limit 200)
 
 eval-full: $(core) ## every row of the validation and the test split
-	$(call eval,--split val --set eval.limit=null)
-	$(call eval,--split test --set eval.limit=null)
+	$(call evaluate,--split val --set eval.limit=null)
+	$(call evaluate,--split test --set eval.limit=null)
 
 infer: $(core) ## answer PROMPT="..."; a chat when there is none
 	$(call infer,$(if $(value PROMPT),--mode single $(call option,PROMPT,--prompt),--mode interactive))
@@ -183,12 +184,13 @@ test: $(dev) ## every test, those on a real model included
 
 # -- The environment. A stamp says that an install ended well; a target that needs the environment depends on one ----
 
-.PHONY: always
 installing = @rm -f $@ && PYTHON=$(call quote,$(PYTHON)) INSTALLER=$(INSTALLER) scripts/make_environment.sh $(VENV) $< && touch $@
 
-# $(wildcard) finds no link into nowhere: an environment whose Python was removed or upgraded is made anew.
-$(core): requirements.txt $(if $(wildcard $(python)),,always)
+$(core): requirements.txt $(python)
 	$(installing)
 
 $(VENV)/.installed-%: requirements-%.txt $(core)
 	$(installing)
+
+# Made by the rule above. Where it is missing, or a link into nowhere since the system's Python was upgraded, that rule runs.
+$(python): ;

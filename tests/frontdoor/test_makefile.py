@@ -1,0 +1,171 @@
+"""Every target of the front door: listed by `make help`, and exactly the line over the script that it is said to be."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from front_door import ROOT, make_venv, run
+
+BASE = "--config configs/config_base.yaml"
+# target (and variables) -> what it runs, in order; {python} is the environment's
+LINES = {
+    "download-model MODEL=org/name": [f"{{python}} scripts/download_model.py {BASE} --set 'model.name=org/name'"],
+    "process": [f"{{python}} scripts/process_data.py {BASE}"],
+    "process RAW=a.csv": [f"{{python}} scripts/process_data.py {BASE} --raw_path 'a.csv'"],
+    "style STYLE='Be brief.'": [f"{{python}} scripts/style_prompt.py {BASE} --style 'Be brief.'"],
+    "render": [f"{{python}} scripts/render_template.py {BASE}"],
+    "render DATA=styled": [f"{{python}} scripts/render_template.py {BASE} --from 'styled'"],
+    "full-pipeline": [
+        f"{{python}} scripts/process_data.py {BASE}",
+        f"{{python}} scripts/render_template.py {BASE} --from processed",
+    ],
+    "full-pipeline STYLE='Be brief.'": [
+        f"{{python}} scripts/process_data.py {BASE}",
+        f"{{python}} scripts/style_prompt.py {BASE} --style 'Be brief.'",
+        f"{{python}} scripts/render_template.py {BASE} --from styled",
+    ],
+    "check": [f"{{python}} scripts/check.py {BASE}"],
+    "train": [f"{{python}} scripts/train.py {BASE}"],
+    "train RUN=first CONFIG=mine.yaml": ["{python} scripts/train.py --config 'mine.yaml' --set 'run_name=first'"],
+    "train SET='a.b=1 c.d=x'": [f"{{python}} scripts/train.py {BASE} --set 'a.b=1' --set 'c.d=x'"],
+    "train DATA=styled": [
+        f"{{python}} scripts/train.py {BASE} --set data.train_path=data/processed_with_style/train.jsonl "
+        "--set data.val_path=data/processed_with_style/val.jsonl "
+        "--set data.test_path=data/processed_with_style/test.jsonl"
+    ],
+    "train-bnb": ["{python} scripts/train.py --config configs/run_bnb.yaml"],
+    "train-bnb CONFIG=mine.yaml": ["{python} scripts/train.py --config 'mine.yaml'"],
+    "train-unsloth": ["{python} scripts/train.py --config configs/run_unsloth.yaml"],
+    "train-with-tb": [
+        "{python} scripts/tensorboard_server.py start --port 6006",
+        f"{{python}} scripts/train.py {BASE}",
+    ],
+    "train-bnb-tb TB_PORT=6010": [
+        "{python} scripts/tensorboard_server.py start --port 6010",
+        "{python} scripts/train.py --config configs/run_bnb.yaml",
+    ],
+    "train-unsloth-tb": [
+        "{python} scripts/tensorboard_server.py start --port 6006",
+        "{python} scripts/train.py --config configs/run_unsloth.yaml",
+    ],
+    "eval": [f"{{python}} scripts/eval.py {BASE} --split test"],
+    "eval-val LIMIT=5": [f"{{python}} scripts/eval.py {BASE} --split val --limit '5'"],
+    "eval-test RUN=first": [f"{{python}} scripts/eval.py {BASE} --run 'first' --split test"],
+    "eval-quick": [f"{{python}} scripts/eval.py {BASE} --split val --limit 200"],
+    "eval-full": [
+        f"{{python}} scripts/eval.py {BASE} --split val --set eval.limit=null",
+        f"{{python}} scripts/eval.py {BASE} --split test --set eval.limit=null",
+    ],
+    "infer": [f"{{python}} scripts/infer.py {BASE} --mode interactive"],
+    "infer PROMPT='Why?'": [f"{{python}} scripts/infer.py {BASE} --mode single --prompt 'Why?'"],
+    "infer-batch INPUT=q.txt OUTPUT=a.jsonl": [
+        f"{{python}} scripts/infer.py {BASE} --mode batch --input_file 'q.txt' --output_file 'a.jsonl'"
+    ],
+    "infer-interactive ADAPTER=adapters/last": [
+        f"{{python}} scripts/infer.py {BASE} --adapter 'adapters/last' --mode interactive"
+    ],
+    "merge": [f"{{python}} scripts/merge_lora.py {BASE} --dtype fp16"],
+    "merge-bf16": [f"{{python}} scripts/merge_lora.py {BASE} --dtype bf16"],
+    "merge-test": [f"{{python}} scripts/merge_lora.py {BASE} --test"],
+    "tensorboard": ["{python} scripts/tensorboard_server.py start --port 6006"],
+    "tb-stop": ["{python} scripts/tensorboard_server.py stop"],
+    "tb-clean": ["{python} scripts/tensorboard_server.py clean"],
+    "tb-open": ["{python} scripts/tensorboard_server.py open"],
+    "test": ["{python} -m pytest"],
+}  # fmt: skip
+PROMISED = [
+    "help", "install", "setup-dirs", "process", "style", "render", "full-pipeline", "check", "train",
+    "train-bnb", "train-unsloth", "train-with-tb", "train-bnb-tb", "train-unsloth-tb", "eval", "eval-val",
+    "eval-test", "eval-quick", "eval-full", "infer", "infer-batch", "infer-interactive", "download-model",
+    "merge", "merge-bf16", "merge-test", "tensorboard", "tb-stop", "tb-clean", "tb-open", "clean", "lint",
+    "test",
+]  # fmt: skip
+
+
+@pytest.fixture
+def venv(tmp_path: Path) -> Path:
+    return make_venv(tmp_path / "venv")
+
+
+@pytest.mark.parametrize("call", LINES)
+def test_a_target_is_its_line(venv: Path, call: str) -> None:
+    done = run("make", f"VENV={venv}", "-n", *shlex.split(call))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [line.format(python=f"{venv}/bin/python") for line in LINES[call]]
+
+
+def test_help_lists_exactly_what_is_promised() -> None:
+    text = run("make", "help").stdout
+    listed, variables = text.split("\nVariables\n")
+    assert sorted(re.findall(r"^  ([a-z0-9-]+) ", listed, re.M)) == sorted(PROMISED)
+    for name in ("CONFIG", "STYLE", "MODEL", "TB_PORT", "RUN", "SET"):
+        assert re.search(rf"^  {name} ", variables, re.M)
+    assert run("make").stdout == text
+
+
+def test_every_promised_target_has_its_line_tested() -> None:
+    tested = {call.split()[0] for call in LINES}
+    elsewhere = {"help", "install", "setup-dirs", "clean", "lint"}
+    assert tested | elsewhere == set(PROMISED)
+
+
+@pytest.mark.parametrize("target", sorted(set(PROMISED) - {"help", "setup-dirs", "clean"}))
+def test_a_target_installs_first_on_a_fresh_clone(tmp_path: Path, target: str) -> None:
+    done = run("make", "-n", f"VENV={tmp_path}/none", target)
+    assert f"scripts/make_environment.sh {tmp_path}/none requirements.txt" in done.stdout.splitlines()[0]
+
+
+def test_an_environment_without_its_python_is_made_anew(venv: Path) -> None:
+    """A link into nowhere is what an upgrade of the system's Python leaves."""
+    (venv / "bin" / "python").unlink()
+    (venv / "bin" / "python").symlink_to(venv / "gone")
+    assert "make_environment.sh" in run("make", "-n", f"VENV={venv}", "check").stdout
+
+
+@pytest.mark.parametrize(
+    ("target", "variable", "value"),
+    [
+        ("style", "STYLE", 'it\'s a "test" of `this` $HOME and $(that); done'),
+        ("infer", "PROMPT", "1 < 2 && 3 | 4 * 5 # 6"),
+        ("process", "RAW", "my data/a 'b'.csv"),
+    ],
+)
+def test_a_text_arrives_as_it_was_typed(tmp_path: Path, target: str, variable: str, value: str) -> None:
+    venv = make_venv(tmp_path, 'for word; do printf "%s\\n" "$word"; done')
+    done = run("make", "-s", target, f"VENV={venv}", f"{variable}={value}")
+    assert done.returncode == 0, done.stderr
+    assert value in done.stdout.splitlines()
+
+
+def test_an_unknown_split_is_refused(venv: Path) -> None:
+    done = run("make", "-n", "train", "DATA=style", f"VENV={venv}")
+    assert done.returncode == 2
+    assert "DATA=style is none of processed, styled, rendered" in done.stderr
+
+
+def test_a_pythonpath_from_elsewhere_is_not_seen(tmp_path: Path) -> None:
+    venv = make_venv(tmp_path, 'echo "[$PYTHONPATH]"')
+    assert run("make", "-s", "check", f"VENV={venv}", PYTHONPATH="/from/elsewhere").stdout == "[]\n"
+
+
+def test_a_failing_script_fails_the_target(tmp_path: Path) -> None:
+    venv = make_venv(tmp_path, "exit 3")
+    assert run("make", "-s", "full-pipeline", f"VENV={venv}").returncode == 2
+
+
+def test_clean_deletes_what_can_be_made_again_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "Makefile").symlink_to(ROOT / "Makefile")
+    assert run("make", "setup-dirs", folder=tmp_path).returncode == 0
+    kept = ["data/raw/mine.csv", "models/m/weights", "outputs/run/adapter/w", "adapters/last", "data/sample/s.jsonl"]
+    gone = ["data/processed/train.jsonl", "data/processed_with_style/x", "data/rendered/x", "data/cache/x"]
+    gone += [".pytest_cache/x", "scripts/sftlib/__pycache__/x.pyc", "tests/__pycache__/x.pyc"]
+    for name in kept + gone:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    done = run("make", "clean", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [name for name in kept if not (tmp_path / name).exists()] == []
+    assert [name for name in gone if (tmp_path / name).exists()] == []

@@ -1,0 +1,86 @@
+"""The pins: exact, installable on every Python that is promised, and inside the ranges that Unsloth publishes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+# requires_dist of unsloth 2026.10.9 and unsloth_zoo 2026.10.9, as published, for the packages that we pin.
+UNSLOTH = [
+    "torch<2.15.0,>=2.4.0",
+    "bitsandbytes!=0.46.0,!=0.48.0,>=0.45.5",
+    "datasets!=4.0.*,!=4.1.0,!=4.4.*,!=4.5.0,<5.0.0,>=3.4.1",
+    "accelerate>=0.34.1",
+    "peft!=0.11.0,>=0.18.0",
+    "huggingface_hub>=0.34.0",
+    "transformers!=4.53.0,!=4.54.0,!=4.55.0,!=4.55.1,!=4.57.0,!=4.57.4,!=4.57.5,!=5.0.0,!=5.1.0,<=5.17.0,>=4.52.4",
+    "trl!=0.19.0,<=1.15.0,>=0.18.2",
+]
+FILES = ["requirements.txt", "requirements-dev.txt", "requirements-wandb.txt", "requirements-unsloth.txt"]
+PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
+
+
+def pins(path: Path, python: str) -> dict[str, str]:
+    """name -> version of the pins of one file that apply to one Python."""
+    found: dict[str, str] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        text = line.split("#", 1)[0].strip()
+        if not text or text.startswith("-r "):
+            continue
+        requirement = Requirement(text)
+        if requirement.marker and not requirement.marker.evaluate({"python_version": python}):
+            continue
+        exact = re.fullmatch(r"==([0-9][0-9a-z.]*)", str(requirement.specifier))
+        assert exact, f"{path.name}: {text} is not an exact pin"
+        assert requirement.name not in found, f"{path.name}: {requirement.name} is pinned twice for Python {python}"
+        found[requirement.name] = exact[1]
+    return found
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("python", PYTHONS)
+def test_every_pin_is_exact_and_applies_once(root: Path, name: str, python: str) -> None:
+    assert pins(root / name, python)
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("published", UNSLOTH)
+def test_the_pins_are_inside_unsloths_ranges(root: Path, published: str, python: str) -> None:
+    requirement = Requirement(published)
+    ours = pins(root / "requirements.txt", python) | pins(root / "requirements-unsloth.txt", python)
+    assert ours[requirement.name] in requirement.specifier
+
+
+def test_the_ranges_can_refuse() -> None:
+    assert "4.4.2" not in Requirement(UNSLOTH[2]).specifier
+    assert "5.18.0" not in Requirement(UNSLOTH[6]).specifier
+
+
+def test_no_optional_file_contradicts_the_core(root: Path) -> None:
+    for python in PYTHONS:
+        core = pins(root / "requirements.txt", python)
+        for name in FILES[1:]:
+            both = core.keys() & pins(root / name, python).keys()
+            assert not both, f"{name} pins {both} a second time"
+
+
+def test_every_core_pin_says_why_it_is_there(root: Path) -> None:
+    for line in (root / "requirements.txt").read_text(encoding="utf-8").splitlines():
+        if "==" in line and not line.startswith("#"):
+            assert re.search(r"# \w+", line), line
+
+
+def test_this_environment_is_the_pinned_one(root: Path) -> None:
+    """What the tests ran on is what a user gets."""
+    import sys
+    from importlib.metadata import metadata, version
+
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    for name, pinned in pins(root / "requirements.txt", python).items():
+        assert version(name).split("+")[0] == pinned, name
+        required = metadata(name)["Requires-Python"]
+        assert python in SpecifierSet(required), f"{name} wants Python {required}"

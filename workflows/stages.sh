@@ -1,0 +1,107 @@
+# shellcheck shell=bash
+# What the workflows share: numbered stages with their times, questions, names of runs. Sourced, never run.
+#
+#     stages_planned=9
+#     stage train "Training" make train RUN=first      [6/9] Training ... [6/9] done in 4m 05s
+#
+# A failed stage returns its exit code and leaves its key in `failed_stage`; what then happens is the caller's business.
+
+project=$(CDPATH="" cd -- "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+stages_planned=0
+stages_begun=0
+failed_stage=""
+assume_yes=no
+
+# stage KEY TITLE COMMAND [ARGUMENT...]
+stage() {
+    local key=$1 title=$2 started=$SECONDS code=0
+    shift 2
+    stages_begun=$((stages_begun + 1))
+    bold "[$stages_begun/$stages_planned] $title"
+    "$@" || code=$?
+    if ((code)); then
+        # shellcheck disable=SC2034 # the caller reads it
+        failed_stage=$key
+        bold "[$stages_begun/$stages_planned] $title: failed with exit code $code after $(duration $((SECONDS - started)))" >&2
+        return "$code"
+    fi
+    echo "[$stages_begun/$stages_planned] done in $(duration $((SECONDS - started)))"
+    echo
+}
+
+# make with one line a command and none about folders
+run_make() {
+    make --no-print-directory "$@"
+}
+
+# ask_yes QUESTION: whether to go on. Enter means yes; so does --yes, and the absence of anyone to ask.
+ask_yes() {
+    local answer
+    if [[ $assume_yes == yes ]]; then
+        return 0
+    fi
+    read -r -p "$1 [Y/n] " answer || answer=n # Ctrl-D
+    [[ -z $answer || $answer == [yY]* ]]
+}
+
+# ask_text QUESTION DEFAULT: prints the answer; Enter, --yes and the absence of anyone to ask give the default.
+ask_text() {
+    local answer=""
+    if [[ $assume_yes == no ]]; then
+        read -r -p "$1 " answer || true
+    fi
+    echo "${answer:-$2}"
+}
+
+# Whether the interpreter of the environment is there and its core was installed to the end.
+is_installed() {
+    make --question "${VENV:-.venv}/.installed-core" >/dev/null 2>&1
+}
+
+# run_name_for TEXT: a name for a run that no finished run has, made of letters, digits, `.`, `_` and `-`.
+run_name_for() {
+    local name number=2
+    name=$(LC_ALL=C tr -c 'A-Za-z0-9._\n-' '-' <<<"$1")
+    name=${name#"${name%%[A-Za-z0-9]*}"}
+    name=${name:-run}
+    local free=$name
+    while [[ -d outputs/$free/adapter ]]; do
+        free=$name-$number
+        number=$((number + 1))
+    done
+    echo "$free"
+}
+
+# absolute PATH: the path as seen from anywhere; hub data sets and absolute paths stay as they are.
+absolute() {
+    case $1 in
+        /* | hf:*) echo "$1" ;;
+        *) echo "$PWD/$1" ;;
+    esac
+}
+
+# find_config PATH: the path of a config as the project's folder sees it; it may be given from there or from here.
+find_config() {
+    if [[ -z $1 || -f $project/$1 && ! -f $1 ]]; then
+        echo "$1"
+    elif [[ -f $1 ]]; then
+        absolute "$1"
+    else
+        echo "There is no file '$1'." >&2
+        return 1
+    fi
+}
+
+duration() {
+    if (($1 < 60)); then echo "${1}s"; else printf '%dm %02ds\n' $(($1 / 60)) $(($1 % 60)); fi
+}
+
+bold() {
+    if [[ -t 1 ]]; then printf '\033[1m%s\033[0m\n' "$1"; else printf '%s\n' "$1"; fi
+}
+
+# usage_error TEXT
+usage_error() {
+    printf 'error: %s\n  Do this:  %s --help\n' "$1" "$0" >&2
+    exit 2
+}
