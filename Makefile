@@ -134,7 +134,7 @@ eval-full: $(core) ## every row of the validation and the test split
 	$(call evaluate,--split test --set eval.limit=null)
 
 infer: $(core) ## answer PROMPT="..."; a chat when there is none
-	$(call infer,$(if $(value PROMPT),--mode single $(call option,PROMPT,--prompt),--mode interactive))
+	$(call infer,$(call option,PROMPT,--prompt))
 
 infer-batch: $(core) ## answer every question of INPUT=... into OUTPUT=...
 	$(call infer,--mode batch $(call option,INPUT,--input_file) $(call option,OUTPUT,--output_file))

@@ -55,19 +55,20 @@ read_options() {
                 shift
                 ;;
             -*) usage_error "There is no option $1." ;;
-            *) sources+=("$(absolute "$1")") ;;
+            *) sources+=("$(from_project "$1")") ;;
         esac
         shift
     done
     [[ -z $steps || $steps =~ ^[1-9][0-9]*$ ]] || usage_error "--steps takes a whole number above 0, not '$steps'."
-    config=$(find_config "$config") || usage_error "There is no such config."
+    config=$(find_config "$config") || exit
+    model=$(find_model "$model")
 }
 
 collect_sources() {
     local path
     if ((${#sources[@]} == 0)); then
         for path in data/raw/*; do
-            [[ ! -e $path ]] || sources+=("$PWD/$path")
+            [[ ! -e $path ]] || sources+=("$path")
         done
     fi
     ((${#sources[@]})) || usage_error "data/raw is empty and no PATH was given."
@@ -111,7 +112,7 @@ process_one() {
     stages_planned=5 stages_begun=0 failed_stage=""
     if run_chain "$run" "$source"; then
         states[index]="done"
-        scores[index]=$(rouge_of_newest)
+        scores[index]=$(rouge_of "$run")
     else
         states[index]="failed: $failed_stage"
         scores[index]=-
@@ -127,6 +128,16 @@ run_chain() {
         stage train "Training" chain_make train RUN="$1" SET="$settings${steps:+ train.max_steps=$steps}" &&
         stage eval "Measuring" chain_make eval-test RUN="$1" SET="$settings" &&
         stage merge "Merging" chain_make merge RUN="$1" SET="$settings"
+}
+
+# rouge_of RUN: "0.21 -> 0.43", or "-" where it could not be computed.
+rouge_of() {
+    "${VENV:-.venv}/bin/python" - "outputs/$1/eval/test/metrics.json" <<'PYTHON' || echo -
+import json, sys
+with open(sys.argv[1], encoding="utf-8") as stream:
+    metrics = json.load(stream)
+print(" -> ".join("-" if value is None else f"{value:.3f}" for value in (metrics["base"]["rougeL"], metrics["tuned"]["rougeL"])))
+PYTHON
 }
 
 chain_make() {

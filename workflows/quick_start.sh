@@ -66,9 +66,10 @@ read_options() {
     [[ $from == data || -n $run ]] || usage_error "--from goes on with an earlier run; name it with --run."
     if [[ -n $raw ]]; then
         [[ $raw == hf:* || -e $raw ]] || usage_error "There is no file or folder '$raw'."
-        raw=$(absolute "$raw")
+        raw=$(from_project "$raw")
     fi
-    config=$(find_config "$config") || usage_error "There is no such config."
+    config=$(find_config "$config") || exit
+    model=$(find_model "$model")
 }
 
 # position STAGE: its place in the order, from 0

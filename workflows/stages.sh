@@ -72,24 +72,29 @@ run_name_for() {
     echo "$free"
 }
 
-# absolute PATH: the path as seen from anywhere; hub data sets and absolute paths stay as they are.
-absolute() {
+# from_project PATH: a path that was given from the current folder, as the project's folder sees it.
+from_project() {
+    local path=$PWD/$1
     case $1 in
         /* | hf:*) echo "$1" ;;
-        *) echo "$PWD/$1" ;;
+        *) echo "${path#"$project/"}" ;;
     esac
 }
 
-# find_config PATH: the path of a config as the project's folder sees it; it may be given from there or from here.
+# find_config PATH: a config that may be given from the current folder or from the project's.
 find_config() {
-    if [[ -z $1 || -f $project/$1 && ! -f $1 ]]; then
+    if [[ -f $1 ]]; then
+        from_project "$1"
+    elif [[ -z $1 || -f $project/$1 ]]; then
         echo "$1"
-    elif [[ -f $1 ]]; then
-        absolute "$1"
     else
-        echo "There is no file '$1'." >&2
-        return 1
+        usage_error "There is no config '$1'."
     fi
+}
+
+# find_model NAME: a file or folder from the current folder; all other names are for the model store.
+find_model() {
+    if [[ -e $1 ]]; then from_project "$1"; else echo "$1"; fi
 }
 
 duration() {

@@ -59,8 +59,8 @@ LINES = {
         f"{{python}} scripts/eval.py {BASE} --split val --set eval.limit=null",
         f"{{python}} scripts/eval.py {BASE} --split test --set eval.limit=null",
     ],
-    "infer": [f"{{python}} scripts/infer.py {BASE} --mode interactive"],
-    "infer PROMPT='Why?'": [f"{{python}} scripts/infer.py {BASE} --mode single --prompt 'Why?'"],
+    "infer": [f"{{python}} scripts/infer.py {BASE}"],
+    "infer PROMPT='Why?'": [f"{{python}} scripts/infer.py {BASE} --prompt 'Why?'"],
     "infer-batch INPUT=q.txt OUTPUT=a.jsonl": [
         f"{{python}} scripts/infer.py {BASE} --mode batch --input_file 'q.txt' --output_file 'a.jsonl'"
     ],
