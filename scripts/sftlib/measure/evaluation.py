@@ -18,12 +18,10 @@ import random
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..chat.rendering import answer_lead, last_prompt_and_answer, render_prompt
-from ..errors import DataError
 from ..files import sha256_file, sha256_text
 from . import text
 from .compare import Interval, paired_bootstrap
@@ -104,14 +102,13 @@ def evaluate_systems(
     section: EvalSection,
     *,
     name: str,
-    path: Path,
     seed: int,
 ) -> EvaluationReport:
     """Ask every system the same rows of a split and score the answers.
 
     Args:
         systems: (`base` or `tuned`, speaker), one after the other, so that two models need not be loaded at once.
-        name: of the split; path: its file, whose hash is recorded.
+        name: of the split.
         seed: of the rows that `eval.limit` draws, and of the bootstrap.
     """
     checks = load_checks(section.json_schema, section.regex)
@@ -120,14 +117,13 @@ def evaluate_systems(
     speakers: dict[str, dict[str, Any]] = {}
     for system, speaker in systems:
         questions = make_questions(split, speaker.template, speaker.tokenizer, limit=section.limit, seed=seed)
-        if not questions:
-            raise DataError(f"The {name} split has no rows.", where=str(path), cure="make process")
         started = time.monotonic()
         answers = ask(speaker, questions, section, f"{system} answers")
         scores[system] = score_answers(questions, answers, checks, seconds=time.monotonic() - started)
         speakers[system] = _about(speaker)
     settings = {
-        "file": str(path), "sha256": sha256_file(path), "rows": len(questions), "limit": section.limit, "seed": seed,
+        "file": str(split.path), "sha256": sha256_file(split.path), "rows": len(questions), "limit": section.limit,
+        "seed": seed,
         "max_new_tokens": section.max_new_tokens, "batch_size": section.batch_size, "decoding": "greedy",
         "json_schema": section.json_schema, "regex": section.regex, "bootstrap_samples": section.bootstrap_samples,
         "systems": speakers,
@@ -151,10 +147,10 @@ def make_questions(
         lead = lead_of(template)
         return [
             Question(pair.input, without_lead(_plain_text(pair.target, tokenizer), lead), None, pair.source)
-            for pair in _draw(split.pairs, limit, seed)
+            for pair in _draw(split.rows, limit, seed)
         ]
     questions: list[Question] = []
-    for conversation in _draw(split.conversations, limit, seed):
+    for conversation in _draw(split.rows, limit, seed):
         messages, reference = last_prompt_and_answer(conversation)
         said = [message["content"] for message in messages if message["role"] == "user"]
         user = said[-1] if said else None

@@ -1,6 +1,6 @@
 """An evaluation on paper and on the screen.
 
-    metrics.json    {"split": "test", "base": {"rougeL": 0.21, ...}, "tuned": {...}, "difference": {"rougeL": {...}}, ...}
+    metrics.json    {"split": "test", "base": {"rougeL": 0.21, ...}, "tuned": {...}, "difference": {...}, ...}
     samples.jsonl   one row a line: source, question, prompt, reference, and each system's answer with its scores
     samples.md      the same side by side for reading, the first rows only
 
@@ -20,7 +20,6 @@ from typing import Any
 
 from .. import console
 from ..files import write_json, write_jsonl, write_text
-from ..units import human_duration
 from .compare import CONFIDENCE, Interval
 from .evaluation import EvaluationReport, Question, Scores
 
@@ -28,7 +27,7 @@ ROWS_TO_READ = 50  # in samples.md: more is not read by a person, and samples.js
 CLIPPED = 300  # characters of a text on the screen
 TITLES = {  # in the order of the table: what a person reads for each metric, and its unit
     "rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "sari": "SARI (0-100)", "exact_match": "exact match",
-    "exact_match_normalised": "exact match, normalised", "valid_json": "valid JSON", "matches_regex": "matches the regex",
+    "exact_match_normalised": "exact match, lenient", "valid_json": "valid JSON", "matches_regex": "regex matches",
     "stop_rate": "stop rate", "tokens": "tokens an answer", "words": "words an answer",
 }  # fmt: skip
 
