@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -27,8 +26,9 @@ from .units import human_duration
 T = TypeVar("T")
 PLAIN_SECONDS = 10.0  # between two plain progress lines: about what people bear without a sign of life
 
-_out = Console(highlight=False, soft_wrap=True)
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
+# No markup and no emoji: `a.yaml:100: [b]` is a place and a text, not a 💯 and bold.
+_out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+_err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 _warned: list[str] = []
 
 
@@ -40,18 +40,18 @@ def result(text: str = "", *, end: str = "\n") -> None:
 
 def note(text: str = "") -> None:
     """Say what is going on, to stderr."""
-    _err.print(escape(text))
+    _err.print(text)
 
 
 def stage(text: str) -> None:
     """Open a stage of the work: one bold line on stderr."""
-    _err.print(f"[bold cyan]==[/] [bold]{escape(text)}[/]")
+    _err.print(Text.assemble(("==", "bold cyan"), " ", (text, "bold")))
 
 
 def warn(text: str) -> None:
     """Say loudly what the user did not ask for: a fallback, a loss, an odd value."""
     _warned.append(text)
-    _err.print(f"[bold yellow]warning:[/] {escape(text)}")
+    _err.print(Text.assemble(("warning:", "bold yellow"), " ", text))
 
 
 def warnings() -> list[str]:
@@ -62,12 +62,14 @@ def warnings() -> list[str]:
 def table(title: str, headers: Sequence[str], rows: Iterable[Sequence[object]], *, to_stderr: bool = False) -> None:
     """Print a table; columns whose every cell is a number are aligned to the right."""
     rows = [[cell if isinstance(cell, str) else _cell(cell) for cell in row] for row in rows]
-    grid = Table(title=title or None, title_justify="left", title_style="bold", show_edge=False, pad_edge=False)
+    grid = Table(
+        title=Text(title) if title else None, title_justify="left", title_style="bold", show_edge=False, pad_edge=False
+    )
     for index, header in enumerate(headers):
         numeric = bool(rows) and all(_is_number(row[index]) for row in rows)
-        grid.add_column(header, justify="right" if numeric else "left", overflow="fold")
+        grid.add_column(Text(header), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*(escape(cell) for cell in row))
+        grid.add_row(*(Text(cell) for cell in row))
     (_err if to_stderr else _out).print(grid, soft_wrap=False)
 
 
@@ -78,7 +80,7 @@ def coloured(pieces: Iterable[tuple[str, bool]]) -> None:
     """
     text = Text()
     for piece, marked in pieces:
-        if marked and _out.no_color or marked and not _out.is_terminal:
+        if marked and (_out.no_color or not _out.is_terminal):
             text.append(f"«{piece}»")
         else:
             text.append(piece, style="bold green" if marked else "dim")
@@ -104,10 +106,11 @@ class Meter:
     """A progress display advanced by hand: `with Meter("training", 300) as meter: meter.advance(text="loss 1.2")`.
 
     total: how many advances make the whole; None when nobody knows.
+    every: without a terminal, say a line every so many advances instead of every 10 s.
     """
 
-    def __init__(self, description: str, total: int | None, *, unit: str = "") -> None:
-        self.description, self.total, self.unit = description, total, unit
+    def __init__(self, description: str, total: int | None, *, unit: str = "", every: int | None = None) -> None:
+        self.description, self.total, self.unit, self.every = description, total, unit, every
         self.done, self.text = 0, ""
         self._started = self._said = time.monotonic()
         self._bar: Progress | None = None
@@ -115,8 +118,8 @@ class Meter:
     def __enter__(self) -> Meter:
         if _err.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                TextColumn("eta"), TimeRemainingColumn(), TextColumn("{task.fields[text]}"), console=_err,
+                TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+                TextColumn("eta"), TimeRemainingColumn(), TextColumn("{task.fields[text]}", markup=False), console=_err,
             )  # fmt: skip
             self._task = self._bar.add_task(self.description, total=self.total, text="")
             self._bar.start()
@@ -127,8 +130,8 @@ class Meter:
         self.done += steps
         self.text = text or self.text
         if self._bar is not None:
-            self._bar.update(self._task, advance=steps, text=escape(self.text))
-        elif time.monotonic() - self._said >= PLAIN_SECONDS:
+            self._bar.update(self._task, advance=steps, text=self.text)
+        elif self.done % self.every == 0 if self.every else time.monotonic() - self._said >= PLAIN_SECONDS:
             self._say()
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -141,13 +144,17 @@ class Meter:
         self._said = time.monotonic()
         elapsed = self._said - self._started
         of = f"/{self.total}" if self.total else ""
-        left = f", {human_duration(elapsed / self.done * (self.total - self.done))} left" if self.total and self.done else ""
+        left = (
+            f", {human_duration(elapsed / self.done * (self.total - self.done))} left"
+            if self.total and self.done
+            else ""
+        )
         extra = f", {self.text}" if self.text else ""
         note(f"{self.description}: {self.done}{of}{self.unit} in {human_duration(elapsed)}{left}{extra}")
 
 
 def run(main: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
-    """Parse `argv`, call `main`, and turn an SftError into its message and its exit code; `--debug` shows the traceback.
+    """Parse `argv`, call `main`, turn an SftError into its message and its exit code; `--debug` shows the traceback.
 
     Ctrl-C exits with 130, as shells expect.
     """
@@ -159,9 +166,9 @@ def run(main: Callable[[argparse.Namespace], int], parser: argparse.ArgumentPars
         if args.debug:
             _err.print_exception()
         first, *rest = str(error).splitlines()
-        _err.print(f"[bold red]error:[/] {escape(first)}")
+        _err.print(Text.assemble(("error:", "bold red"), " ", first))
         for line in rest:
-            _err.print(f"  {escape(line)}")
+            _err.print(f"  {line}")
         return error.exit_code
     except KeyboardInterrupt:
         _err.print("stopped by Ctrl-C")
