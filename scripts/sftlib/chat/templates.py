@@ -17,6 +17,7 @@ Worst bug: a text that differs from the one the model is later prompted with (te
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -78,6 +79,11 @@ class ChatTemplate:
         self.has_generation = self.style == "messages" and sandbox.has_generation_tag(source)
         longest_first = sorted((re.escape(marker) for marker in self.markers if marker), key=len, reverse=True)
         self._marker = re.compile("|".join(longest_first) or "(?!)")
+
+    @property
+    def identity(self) -> str:
+        """Everything that a rendered text and its spans depend on besides the messages, for caches and stamps."""
+        return json.dumps([self.source, sorted(self.special_tokens.items()), sorted(self.markers)], ensure_ascii=False)
 
     def render(self, messages: Sequence[dict[str, Any]], *, add_generation_prompt: bool = False, row: str = "") -> str:
         """The text of `messages`, with `add_generation_prompt` up to where the model's answer begins.

@@ -1,0 +1,124 @@
+"""The cache gives back what was kept, makes again what changed, and is never half a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from sftlib.tokens import cache
+from sftlib.tokens.cache import CacheKey, cached_examples, code_version, tokenizer_digest
+from sftlib.tokens.examples import Example
+
+KEY = CacheKey(rows="r", template="t", tokenizer="k", truncation="drop/1024")
+EXAMPLES = [
+    Example([1, 2, 3], [-100, 2, 3], "a:1"),
+    Example([], [], "空:2", is_complete=False),
+    Example([70000], [-100], 'a"\n:3', straddling=2, stray_ends=1),
+]
+
+
+class Maker:
+    def __init__(self, examples: list[Example]) -> None:
+        self.examples, self.calls = examples, 0
+
+    def __call__(self) -> list[Example]:
+        self.calls += 1
+        return self.examples
+
+
+@pytest.mark.parametrize("examples", [EXAMPLES, []])
+def test_made_once_and_read_back_the_same(tmp_path: Path, examples: list[Example]) -> None:
+    maker = Maker(examples)
+    assert cached_examples(tmp_path / "new" / "folder", KEY, maker) == examples
+    assert cached_examples(tmp_path / "new" / "folder", KEY, maker) == examples
+    assert maker.calls == 1
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(CacheKey)])
+def test_one_changed_character_in_any_part_makes_again(tmp_path: Path, name: str) -> None:
+    maker = Maker(EXAMPLES)
+    cached_examples(tmp_path, KEY, maker)
+    cached_examples(tmp_path, dataclasses.replace(KEY, **{name: getattr(KEY, name) + "."}), maker)
+    assert maker.calls == 2
+
+
+def test_characters_do_not_wander_between_the_parts() -> None:
+    assert CacheKey("ab", "c", "", "").digest() != CacheKey("a", "bc", "", "").digest()
+
+
+def test_changed_code_makes_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in cache.CODE:
+        copy = tmp_path / "code" / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes((cache.ROOMS / name).read_bytes())
+    monkeypatch.setattr(cache, "ROOMS", tmp_path / "code")
+    versions = []
+    for name in (None, *cache.CODE):
+        if name:
+            (tmp_path / "code" / name).write_bytes((tmp_path / "code" / name).read_bytes() + b"\n")
+        code_version.cache_clear()
+        versions.append(KEY.digest())
+    code_version.cache_clear()
+    assert len(set(versions)) == len(cache.CODE) + 1
+
+
+def test_every_tokenizer_file_counts(tmp_path: Path, tiny_model: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((tiny_model / name).read_bytes())
+    digests = {tokenizer_digest(tmp_path)}
+    for name in cache.TOKENIZER_FILES:
+        with open(tmp_path / name, "a") as file:
+            file.write(" ")
+        digests.add(tokenizer_digest(tmp_path))
+    (tmp_path / "model.safetensors").write_text("not a part of the tokenizer")
+    assert len(digests) == len(cache.TOKENIZER_FILES) + 1
+    assert tokenizer_digest(tmp_path) in digests
+
+
+@pytest.mark.parametrize("keep", [0, 7, 100, -1])
+def test_a_broken_file_is_made_again(tmp_path: Path, keep: int, capsys: pytest.CaptureFixture[str]) -> None:
+    maker = Maker(EXAMPLES)
+    cached_examples(tmp_path, KEY, maker)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:keep])
+    assert cached_examples(tmp_path, KEY, maker) == EXAMPLES
+    assert cached_examples(tmp_path, KEY, maker) == EXAMPLES
+    assert maker.calls == 2
+    assert "made again" in capsys.readouterr().err
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
+    def fail() -> list[Example]:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        cached_examples(tmp_path / "cache", KEY, fail)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_old_files_go(tmp_path: Path) -> None:
+    maker = Maker(EXAMPLES)
+    keys = [dataclasses.replace(KEY, rows=str(number)) for number in range(cache.KEPT + 2)]
+    for age, key in enumerate(keys[:-1]):
+        cached_examples(tmp_path, key, maker)
+        os.utime(tmp_path / f"{key.digest()}.safetensors", (age, age))
+    cached_examples(tmp_path, keys[1], maker)  # used again: now the newest
+    cached_examples(tmp_path, keys[-1], maker)
+    left = {file.stem for file in tmp_path.iterdir()}
+    assert left == {key.digest() for key in (keys[1], *keys[3:])}
+
+
+def test_twenty_thousand_examples_are_back_within_a_second(tmp_path: Path) -> None:
+    dice = random.Random(0)
+    ids = [dice.randrange(50000) for _ in range(400)]
+    examples = [Example(ids[: 100 + n % 200], ids[: 100 + n % 200], f"raw.jsonl:{n}") for n in range(20_000)]
+    cached_examples(tmp_path, KEY, lambda: examples)
+    started = time.process_time()
+    found = cached_examples(tmp_path, KEY, Maker([]))
+    assert time.process_time() - started < 1.0
+    assert found == examples
