@@ -1,0 +1,1 @@
+"""The model: store, tokenizer, precision, backend, adapters, the tuned folder and merging."""

@@ -1,0 +1,68 @@
+"""The bitsandbytes backend: the base in 4 bits (NF4 with double quantisation, Dettmers et al. 2023, arXiv:2305.14314).
+
+In comes a folder of 16-bit weights; out goes a model whose linear layers hold 4-bit weights and compute in the
+precision's dtype, while embeddings, norms and the output head stay in that dtype. Runs on CUDA and on a CPU.
+
+    load_base(Path("models/Qwen--Qwen2.5-3B-Instruct"), mode="qlora", precision=bf16, device=cuda)
+
+Worst bug: gradients that are silently wrong after an evaluation on a CPU (tests/model/test_backend.py).
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .plain import load_weights
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from ...memory.probe import Device
+    from ..precision import Precision
+
+
+def load_base(
+    folder: Path,
+    *,
+    mode: str,
+    precision: Precision,
+    attn_implementation: str,
+    trust_remote_code: bool,
+    device: Device,
+    training: bool,
+) -> PreTrainedModel:
+    """Load a model with 4-bit linear layers."""
+    import bitsandbytes
+    from transformers import BitsAndBytesConfig
+
+    assert mode == "qlora", mode
+    quantisation = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=precision.dtype,
+    )  # fmt: skip
+    model = load_weights(
+        folder, precision.dtype, attn_implementation, trust_remote_code, device, quantization_config=quantisation
+    )
+    model.config.use_cache = not training
+    for module in model.modules():
+        if isinstance(module, bitsandbytes.nn.Linear4bit):
+            # On a CPU with AVX512-BF16 a forward in evaluation mode repacks the weight for a faster kernel; training
+            # then reads the repacked bytes in the old order and gets wrong gradients. Measured with 0.50.2; the
+            # packing is also at fault in https://github.com/bitsandbytes-foundation/bitsandbytes/issues/2078.
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
+def runs_on(device: Device) -> bool:
+    """Whether the installed bitsandbytes has kernels for this kind of device."""
+    # It says on import, as a warning, that an optional CPU kernel of another package is absent.
+    logger = logging.getLogger("bitsandbytes")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        import bitsandbytes
+    finally:
+        logger.setLevel(level)
+    return device.kind in bitsandbytes.supported_torch_devices

@@ -1,0 +1,46 @@
+"""The probe: real numbers from this machine, and a container's limit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from sftlib.memory import probe
+
+
+def test_finds_the_device_of_this_machine():
+    device = probe.find_device()
+    assert device.kind == ("cuda" if torch.cuda.is_available() else "cpu") or device.kind == "mps"
+    assert 0 < device.free_bytes <= device.total_bytes
+    assert device.name
+
+
+def test_main_memory_is_the_system_s_without_a_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(probe, "CGROUP", tmp_path)
+    total, free = probe.main_memory()
+    assert total == psutil.virtual_memory().total
+    assert 0 < free <= total
+
+
+def test_a_container_s_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("700\n")
+    (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 200\n")
+    monkeypatch.setattr(probe, "CGROUP", tmp_path)
+    assert probe.main_memory() == (1000, 500)  # 1000 - 700 used + 200 of page cache that can be given back
+
+
+def test_no_limit_is_written_max(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("700\n")
+    (tmp_path / "memory.stat").write_text("anon 500\n")
+    monkeypatch.setattr(probe, "CGROUP", tmp_path)
+    assert probe.main_memory()[0] == psutil.virtual_memory().total
+
+
+def test_the_peak_is_in_bytes():
+    resident = psutil.Process().memory_info().rss
+    assert resident * 0.9 < probe.process_peak_bytes() < psutil.virtual_memory().total
