@@ -39,7 +39,8 @@ core := $(VENV)/.installed-core
 dev := $(VENV)/.installed-dev
 
 quote = '$(subst ','\'',$(1))'
-option = $(if $(value $(1)),$(2) $(call quote,$(value $(1))))
+quote_given = $(if $(value $(1)),$(call quote,$(value $(1))))
+option = $(if $(value $(1)),$(2) $(call quote_given,$(1)))
 setting = $(if $(value $(1)),--set $(call quote,$(2)=$(value $(1))))
 
 folder_processed := data/processed
@@ -63,6 +64,11 @@ infer = $(python) scripts/infer.py $(strip $(call common,$(base)) $(tuned) $(1))
 merge = $(python) scripts/merge_lora.py $(strip $(call common,$(base)) $(1))
 tensorboard = $(python) scripts/tensorboard_server.py
 tuned = $(call option,RUN,--run) $(call option,ADAPTER,--adapter)
+# Merged models lie beside their adapter, in outputs/<run>; without RUN that is the run which adapters/last points at.
+newest = $(patsubst ../%/adapter,%,$(shell readlink adapters/last 2>/dev/null))
+run_folder = $(or $(RUN:%=outputs/%),$(newest),outputs)
+to_merge = --adapters $(or $(call quote_given,ADAPTER),$(RUN:%=outputs/%/adapter),adapters/last)
+merged = --out $(or $(call quote_given,OUTPUT),$(run_folder)/$(1))
 
 ##@ Setting up
 .PHONY: help install setup-dirs download-model
@@ -143,13 +149,13 @@ infer-interactive: $(core) ## chat with the tuned model
 	$(call infer,--mode interactive)
 
 merge: $(core) ## adapter + base -> one float16 model, measured against the adapter
-	$(call merge,--dtype fp16)
+	$(call merge,$(to_merge) $(call merged,merged) --dtype fp16)
 
 merge-bf16: $(core) ## the same in bfloat16
-	$(call merge,--dtype bf16)
+	$(call merge,$(to_merge) $(call merged,merged-bf16) --dtype bf16)
 
-merge-test: $(core) ## load the merged model with plain transformers and generate
-	$(call merge,--test)
+merge-test: $(core) ## load the merged model with plain transformers and ask it a question
+	$(call merge,$(call merged,$(notdir $(firstword $(wildcard $(run_folder)/merged $(run_folder)/merged-bf16) merged))) --test)
 
 ##@ TensorBoard
 .PHONY: tensorboard tb-stop tb-clean tb-open

@@ -127,7 +127,7 @@ run_chain() {
         stage check "Checking" chain_make check SET="$settings" &&
         stage train "Training" chain_make train RUN="$1" SET="$settings${steps:+ train.max_steps=$steps}" &&
         stage eval "Measuring" chain_make eval-test RUN="$1" SET="$settings" &&
-        stage merge "Merging" chain_make merge RUN="$1" SET="$settings"
+        stage merge "Merging" merge_and_test "$1"
 }
 
 # rouge_of RUN: "0.21 -> 0.43", or "-" where it could not be computed.

@@ -126,7 +126,7 @@ stage_process() { stage process "Processing the data" chain_make process RAW="$r
 stage_check() { stage check "Checking config, data and mask" chain_make check; }
 stage_train() { stage train "Training (curves, in another terminal: make tensorboard)" chain_make train RUN="$run"; }
 stage_eval() { stage eval "Measuring base and tuned model on the test split" chain_make eval-test RUN="$run"; }
-stage_merge() { stage merge "Merging, and loading the merged model" merge_and_test; }
+stage_merge() { stage merge "Merging, and loading the merged model" merge_and_test "$run"; }
 
 find_data() {
     if [[ -n $raw ]]; then
@@ -137,10 +137,6 @@ find_data() {
         cp data/sample/*.jsonl data/raw/ &&
             echo "data/raw is empty: the sample data is copied there. Put rows of your own in its place when you like."
     fi
-}
-
-merge_and_test() {
-    chain_make merge RUN="$run" && chain_make merge-test RUN="$run"
 }
 
 chain_make() {

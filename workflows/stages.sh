@@ -4,6 +4,7 @@
 #     stages_planned=9
 #     stage train "Training" make train RUN=first      [6/9] Training ... [6/9] done in 4m 05s
 #
+# The sourcing script defines `chain_make`: run_make with its CONFIG and MODEL.
 # A failed stage returns its exit code and leaves its key in `failed_stage`; what then happens is the caller's business.
 
 project=$(CDPATH="" cd -- "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -53,6 +54,15 @@ ask_text() {
     echo "${answer:-$2}"
 }
 
+# merge_and_test RUN: nothing to do after a full fine-tune, whose result is a whole model already.
+merge_and_test() {
+    if [[ -f outputs/$1/adapter/config.json ]]; then
+        echo "outputs/$1/adapter is a whole model: nothing to merge."
+    else
+        chain_make merge RUN="$1" && chain_make merge-test RUN="$1"
+    fi
+}
+
 # Whether the interpreter of the environment is there and its core was installed to the end.
 is_installed() {
     make --question "${VENV:-.venv}/.installed-core" >/dev/null 2>&1
@@ -64,8 +74,9 @@ run_name_for() {
     name=$(LC_ALL=C tr -c 'A-Za-z0-9._\n-' '-' <<<"$1")
     name=${name#"${name%%[A-Za-z0-9]*}"}
     name=${name:-run}
+    if [[ $name == tb ]]; then name=tb-data; fi # outputs/tb holds the curves of all runs
     local free=$name
-    while [[ -d outputs/$free/adapter ]]; do
+    while [[ -f outputs/$free/summary.json ]]; do
         free=$name-$number
         number=$((number + 1))
     done

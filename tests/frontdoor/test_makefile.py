@@ -67,9 +67,19 @@ LINES = {
     "infer-interactive ADAPTER=adapters/last": [
         f"{{python}} scripts/infer.py {BASE} --adapter 'adapters/last' --mode interactive"
     ],
-    "merge": [f"{{python}} scripts/merge_lora.py {BASE} --dtype fp16"],
-    "merge-bf16": [f"{{python}} scripts/merge_lora.py {BASE} --dtype bf16"],
-    "merge-test": [f"{{python}} scripts/merge_lora.py {BASE} --test"],
+    "merge RUN=first": [
+        f"{{python}} scripts/merge_lora.py {BASE} --adapters outputs/first/adapter --out outputs/first/merged --dtype fp16"
+    ],
+    "merge ADAPTER='my a' OUTPUT=there": [
+        f"{{python}} scripts/merge_lora.py {BASE} --adapters 'my a' --out 'there' --dtype fp16"
+    ],
+    "merge-bf16 RUN=first": [
+        f"{{python}} scripts/merge_lora.py {BASE} --adapters outputs/first/adapter --out outputs/first/merged-bf16 "
+        "--dtype bf16"
+    ],
+    "merge-test RUN=none-of-this-name": [
+        f"{{python}} scripts/merge_lora.py {BASE} --out outputs/none-of-this-name/merged --test"
+    ],
     "tensorboard": ["{python} scripts/tensorboard_server.py start --port 6006"],
     "tb-stop": ["{python} scripts/tensorboard_server.py stop"],
     "tb-clean": ["{python} scripts/tensorboard_server.py clean"],
@@ -95,6 +105,21 @@ def test_a_target_is_its_line(venv: Path, call: str) -> None:
     done = run("make", f"VENV={venv}", "-n", *shlex.split(call))
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [line.format(python=f"{venv}/bin/python") for line in LINES[call]]
+
+
+def test_what_is_merged_without_a_name_is_the_newest_run(venv: Path, tmp_path: Path) -> None:
+    (tmp_path / "Makefile").symlink_to(ROOT / "Makefile")
+    for name in ("requirements.txt", "scripts"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    arguments = ("make", "-n", f"VENV={venv}")
+    line = run(*arguments, "merge", folder=tmp_path).stdout
+    assert "--adapters adapters/last --out outputs/merged " in line  # the script then says that there is none
+    (tmp_path / "outputs" / "r2" / "merged-bf16").mkdir(parents=True)
+    (tmp_path / "adapters").mkdir()
+    (tmp_path / "adapters" / "last").symlink_to("../outputs/r2/adapter")
+    line = run(*arguments, "merge", folder=tmp_path).stdout
+    assert "--adapters adapters/last --out outputs/r2/merged " in line
+    assert "--out outputs/r2/merged-bf16 --test" in run(*arguments, "merge-test", folder=tmp_path).stdout
 
 
 def test_help_lists_exactly_what_is_promised() -> None:

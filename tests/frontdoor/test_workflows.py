@@ -109,6 +109,7 @@ def test_data_of_ones_own_is_taken_and_sample_data_stays_out(project: Path) -> N
 def test_options_reach_make_from_another_folder(project: Path, tmp_path: Path) -> None:
     (tmp_path / "my rows.csv").touch()
     (tmp_path / "mine.yaml").touch()
+    (tmp_path / "mine.gguf").touch()
     options = ["--model", "mine.gguf", "--run", "r1", "--steps", "4", "--config", "mine.yaml"]
     done = workflow(project, "quick_start.sh", *options, "--raw", "my rows.csv", folder=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -122,7 +123,8 @@ def test_options_reach_make_from_another_folder(project: Path, tmp_path: Path) -
 
 
 def test_a_finished_run_is_never_trained_over(project: Path) -> None:
-    (project / "outputs" / "quick-start" / "adapter").mkdir(parents=True)
+    (project / "outputs" / "quick-start").mkdir()
+    (project / "outputs" / "quick-start" / "summary.json").touch()
     (project / "outputs" / "quick-start-2").mkdir()  # begun, not finished: that one is gone on with
     workflow(project, "quick_start.sh", "--smoke")
     assert "train RUN=quick-start-2 CONFIG=configs/run_smoke.yaml MODEL= SET=" in calls(project)
@@ -207,6 +209,15 @@ def test_a_wrong_option_is_refused_before_anything_is_done(project: Path, option
     assert calls(project) == []
 
 
+def test_a_whole_model_is_not_merged(project: Path) -> None:
+    (project / "outputs" / "r" / "adapter").mkdir(parents=True)
+    (project / "outputs" / "r" / "adapter" / "config.json").touch()
+    done = workflow(project, "quick_start.sh", "--run", "r")
+    assert done.returncode == 0, done.stderr
+    assert "nothing to merge" in done.stdout
+    assert not any(call.startswith("merge") for call in calls(project))
+
+
 @pytest.mark.parametrize("name", ["quick_start.sh", "batch_process.sh"])
 def test_help(project: Path, name: str) -> None:
     done = workflow(project, name, "--help")
@@ -224,7 +235,7 @@ def test_a_batch_goes_on_after_a_failure_and_says_so_at_the_end(project: Path, t
         project, "batch_process.sh", "faq.csv", "two words.jsonl", "notes.d", "--steps", "2", folder=tmp_path
     )
     assert done.returncode == 1
-    begun = [call for call in calls(project) if call.split()[0] in ("process", "train", "eval-test", "merge")]
+    begun = [call for call in calls(project) if call.split()[0] in ("process", "train", "eval-test", "merge-test")]
     expected = [
         f"process RAW={tmp_path}/faq.csv SET=data.processed_dir=data/processed/faq CONFIG= MODEL=",
         "train RUN=faq SET=data.processed_dir=data/processed/faq train.max_steps=2 CONFIG= MODEL=",
@@ -235,7 +246,7 @@ def test_a_batch_goes_on_after_a_failure_and_says_so_at_the_end(project: Path, t
         f"process RAW={tmp_path}/two words.jsonl SET=data.processed_dir=data/processed/two-words CONFIG= MODEL="
         in begun
     )
-    assert "merge RUN=notes.d SET=data.processed_dir=data/processed/notes.d CONFIG= MODEL=" in begun
+    assert "merge-test RUN=notes.d CONFIG= MODEL=" in begun
     table = done.stdout[done.stdout.rindex("\nrun ") :].split("\n")
     assert [line.split() for line in table[2:5]] == [
         ["faq", "failed:", "eval", "0.0", "-"],
@@ -251,6 +262,16 @@ def test_a_batch_without_paths_takes_what_lies_in_raw(project: Path) -> None:
     done = workflow(project, "batch_process.sh", "--smoke")
     assert done.returncode == 0, done.stderr
     assert [call.split()[1] for call in calls(project) if call.startswith("train")] == ["RUN=a", "RUN=a-2"]
+
+
+@pytest.mark.parametrize(
+    ("source", "name"), [("tb", "tb-data"), ("_été 2024.csv", "t---2024"), ("...", "run"), ("a.b.jsonl", "a.b")]
+)
+def test_the_name_of_a_run_is_one_that_training_accepts(project: Path, source: str, name: str) -> None:
+    (project / source).touch()
+    assert workflow(project, "batch_process.sh", source).returncode == 0
+    trained = next(call for call in calls(project) if call.startswith("train"))
+    assert f" RUN={name} " in trained
 
 
 def test_a_batch_of_nothing_is_an_error(project: Path) -> None:

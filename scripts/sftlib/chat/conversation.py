@@ -43,8 +43,9 @@ class Conversation:
     @property
     def is_single_turn(self) -> bool:
         """Whether it is [system] user assistant, all plain."""
-        roles = [m.role for m in self.messages]
-        return roles[-2:] == ["user", "assistant"] and roles[:-2] in ([], ["system"]) and not any(m.extra for m in self.messages)
+        roles = [message.role for message in self.messages]
+        is_plain = not any(message.extra for message in self.messages)
+        return is_plain and roles in (["user", "assistant"], ["system", "user", "assistant"])
 
     def to_row(self) -> dict[str, Any]:
         """The stored form."""
@@ -57,7 +58,7 @@ class Conversation:
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Conversation:
-        """The conversation of a stored row. KeyError or TypeError when it is none."""
+        """The conversation of a stored row. KeyError, TypeError or ValueError when it is none."""
         if "messages" in row:
             messages = tuple(
                 Message(m["role"], m["content"], tuple((k, v) for k, v in m.items() if k not in ("role", "content")))
@@ -66,4 +67,9 @@ class Conversation:
         else:
             system = (Message("system", row["system"]),) if row.get("system") else ()
             messages = (*system, Message("user", row["user"]), Message("assistant", row["assistant"]))
+        for message in messages:
+            if message.role not in ROLES:
+                raise ValueError(f"the role {message.role!r} is none of {', '.join(ROLES)}")
+            if not isinstance(message.content, str):
+                raise TypeError(f"the {message.role} message is {type(message.content).__name__}, not text")
         return cls(messages, row["source"])

@@ -21,9 +21,9 @@ HISTORY_LINES = 1000
 @contextlib.contextmanager
 def line_reader(history: Path) -> Iterator[Callable[[str], str]]:
     """Yield a function that shows a prompt and reads a line; `history` keeps what was typed, where readline exists."""
+    if hasattr(sys.stdin, "reconfigure"):  # bytes that are no character must not end a talk
+        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        if hasattr(sys.stdin, "reconfigure"):
-            sys.stdin.reconfigure(encoding="utf-8")
         yield _read_pipe
         return
     with _kept_history(history):

@@ -1,0 +1,1 @@
+"""Training: log-probabilities of the supervised tokens, the loss, the trainer, its callbacks, its checkpoints."""

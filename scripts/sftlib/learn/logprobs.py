@@ -1,0 +1,149 @@
+"""Log-probabilities of the supervised tokens, without ever holding the logits of a batch.
+
+In come a causal model (bare, or wrapped by PEFT, DDP or FSDP) and a padded batch; out goes one log-probability a
+supervised token, with gradient. The decoder's hidden states are caught by a hook while the whole model runs, so that
+wrappers keep working; the head (soft-capping and logit scale included) is then applied to the supervised positions
+only, in chunks that are recomputed in the backward pass. What is summed or averaged over them is the business of
+`losses` and of the trainer.
+
+    hidden_BTH = hidden_states(model, batch)                          # Llama, 2 rows of 9 tokens: [2, 9, 32]
+    hidden_NH, targets_N, rows_N = supervised(hidden_BTH, batch["labels"])
+    token_logprobs(output_head(model), hidden_NH, targets_N)          # [N], each below 0
+
+Worst bug: a head not quite the model's own, so that another function is optimised (tests/learn/test_logprobs.py).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from accelerate.utils import extract_model_from_parallel
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..errors import ModelError
+from .undisturbed import undisturbed
+
+LOGITS_BYTES = (
+    64 * 2**20
+)  # of one chunk in float32: large enough for full-speed matrix products, small beside any model
+IGNORED = -100  # the label of a position that is not trained on, as in torch.nn.functional.cross_entropy
+
+
+@dataclass(frozen=True)
+class Head:
+    """From hidden states to logits in float32: the output layer, then what the architecture does to its logits.
+
+    Args:
+        module: the output embeddings, a LoRA layer around them included.
+        scale: factor on the logits (Cohere multiplies by `logit_scale`, Granite divides by `logits_scaling`).
+        cap: logits are squashed into (-cap, cap) by tanh (Gemma's `final_logit_softcapping`); None leaves them.
+    """
+
+    module: nn.Module
+    scale: float = 1.0
+    cap: float | None = None
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens it scores."""
+        return self.module.out_features
+
+    def __call__(self, hidden_NH: Tensor) -> Tensor:
+        logits_NV = self.module(hidden_NH).float()
+        if self.scale != 1.0:
+            logits_NV = logits_NV * self.scale
+        if self.cap is not None:
+            logits_NV = torch.tanh(logits_NV / self.cap) * self.cap
+        return logits_NV
+
+
+def causal_model(model: nn.Module) -> nn.Module:
+    """The `...ForCausalLM` inside DDP, FSDP, DeepSpeed, torch.compile and PEFT."""
+    model = extract_model_from_parallel(model, keep_torch_compile=False)
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def output_head(model: nn.Module) -> Head:
+    """The head of a model; `verify_head` says whether it is the whole of it."""
+    inner = causal_model(model)
+    config = inner.config.get_text_config()
+    scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
+    return Head(inner.get_output_embeddings(), scale, getattr(config, "final_logit_softcapping", None))
+
+
+def verify_head(model: nn.Module) -> None:
+    """Compare `output_head` with the model's own logits on a few tokens.
+
+    Raises ModelError, naming the architecture, when they differ by more than rounding: it does something to its
+    logits that we do not know, and training would silently optimise another function.
+    """
+    inner = causal_model(model)
+    name = type(inner).__name__
+    if "logits_to_keep" not in inspect.signature(inner.forward).parameters or inner.get_output_embeddings() is None:
+        raise ModelError(
+            f"{name} cannot be trained here: its forward does not take logits_to_keep, or it has no output layer.",
+            expected="a causal language model of transformers 5", cure="Choose another model with model.name.",
+        )  # fmt: skip
+    device = next(model.parameters()).device
+    vocabulary = inner.get_input_embeddings().weight.shape[0]
+    ids_BT = torch.linspace(0, vocabulary - 1, 16, device=device).long()[None]
+    batch = {"input_ids": ids_BT, "attention_mask": torch.ones_like(ids_BT)}
+    with undisturbed(model), torch.no_grad():
+        own_TV = model(**batch, use_cache=False).logits[0]
+        ours_TV = output_head(model)(hidden_states(model, batch)[0])
+    rounding = 4 * torch.finfo(own_TV.dtype).eps * float(own_TV.abs().max())
+    difference = float((own_TV.float() - ours_TV).abs().max())
+    if not difference <= rounding:
+        raise ModelError(
+            f"The logits of {name} are not what its output layer gives: they differ by {difference:.3g}, "
+            f"rounding explains {rounding:.3g}.",
+            expected="output layer(hidden states), with final_logit_softcapping, logit_scale or logits_scaling at most",
+            cure="Teach sftlib/learn/logprobs.py what this architecture does to its logits, or choose another model.",
+        )
+
+
+def hidden_states(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
+    """The decoder's last hidden states, [B, T, H], from one forward pass of the whole model."""
+    caught: list[Tensor] = []
+    decoder = causal_model(model).get_decoder()
+    hook = decoder.register_forward_hook(lambda module, args, output: caught.append(output[0]))
+    try:
+        model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], logits_to_keep=1, use_cache=False)
+    finally:
+        hook.remove()
+    return caught[0]
+
+
+def supervised(hidden_BTH: Tensor, labels_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Hidden states that predict a supervised token, those tokens, and the row of the batch each is in.
+
+    The hidden state at position t predicts the label at t + 1.
+    """
+    is_supervised_BT = labels_BT[:, 1:] != IGNORED
+    rows_N = is_supervised_BT.nonzero()[:, 0]
+    return hidden_BTH[:, :-1][is_supervised_BT], labels_BT[:, 1:][is_supervised_BT], rows_N
+
+
+def token_logprobs(head: Head, hidden_NH: Tensor, targets_N: Tensor, chunk_size: int | None = None) -> Tensor:
+    """Log-probability of each target under the head, [N], float32.
+
+    chunk_size: positions whose logits exist at once; by default as many as fit LOGITS_BYTES. Each chunk is recomputed
+    in the backward pass, so no logits outlive it.
+    """
+    if chunk_size is None:
+        chunk_size = max(1, LOGITS_BYTES // (4 * head.vocabulary))
+    pieces = [
+        checkpoint(_chunk_logprobs, head, hidden, targets, use_reentrant=False)
+        for hidden, targets in zip(hidden_NH.split(chunk_size), targets_N.split(chunk_size), strict=True)
+    ]
+    return torch.cat(pieces)
+
+
+def _chunk_logprobs(head: Head, hidden_NH: Tensor, targets_N: Tensor) -> Tensor:
+    return -F.cross_entropy(head(hidden_NH), targets_N, reduction="none")

@@ -1,0 +1,88 @@
+"""What training has seen and how fast: tokens, supervised tokens, the rows of the step, the memory in use.
+
+In come the micro-batches, counted by the trainer as it sees them; out go rates for the log. The clock runs inside
+optimizer steps only, so evaluations and checkpoints do not slow the tokens/s. Counts are of this session: a resumed
+run starts again at zero. With several processes each counts its own share.
+
+    tally.count(batch, supervised=12)
+    tally.rates()  ->  {"tokens_per_second": 512.3, "supervised_tokens": 96, "memory_gib": 1.6, "peak_memory_gib": 1.7}
+
+Worst bug: padding counted as tokens (tests/learn/test_tally.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import psutil
+import torch
+from transformers import TrainerCallback
+
+from ..memory.probe import process_peak_bytes
+from ..units import GIB
+
+
+class Tally(TrainerCallback):
+    """Counts the tokens of a training. `with_memory` adds memory to the rates (logging.gpu_stats)."""
+
+    def __init__(self, *, with_memory: bool = True) -> None:
+        self.with_memory = with_memory
+        self.tokens = self.supervised = self.steps = 0  # of the session
+        self.seconds = 0.0
+        self.step_sources: list[str] = []  # rows of the current step, for the message of a failing one
+        self._open_tokens: list[torch.Tensor] = []  # on their device: reading one would make the GPU wait
+        self._last = (0, 0, 0, 0.0)
+        self._started: float | None = None
+
+    def count(self, batch: Mapping[str, Any], supervised: int) -> None:
+        """Count one micro-batch."""
+        self._open_tokens.append(batch["attention_mask"].sum())
+        self.supervised += supervised
+        self.step_sources += batch["sources"]
+
+    def rates(self) -> dict[str, float]:
+        """Tokens a second (padding not counted), supervised tokens a step, both since the last call; memory in GiB."""
+        self._settle()
+        tokens, supervised, steps, seconds = self._last
+        self._last = (self.tokens, self.supervised, self.steps, self.seconds)
+        rates: dict[str, float] = {}
+        if self.seconds > seconds:
+            rates["tokens_per_second"] = (self.tokens - tokens) / (self.seconds - seconds)
+        if self.steps > steps:
+            rates["supervised_tokens"] = (self.supervised - supervised) / (self.steps - steps)
+        if self.with_memory:
+            used, peak = memory_bytes()
+            rates |= {"memory_gib": used / GIB, "peak_memory_gib": peak / GIB}
+        return rates
+
+    def totals(self) -> dict[str, float | int | None]:
+        """Counts of the whole session, for time_metrics.json."""
+        self._settle()
+        return {
+            "steps": self.steps, "tokens": self.tokens, "supervised_tokens": self.supervised,
+            "seconds_in_steps": round(self.seconds, 3),
+            "tokens_per_second": round(self.tokens / self.seconds, 1) if self.seconds else None,
+        }  # fmt: skip
+
+    def on_step_begin(self, args, state, control, **kwargs) -> None:
+        """Start the clock of a step."""
+        self.step_sources = []
+        self._started = time.perf_counter()
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        """Stop the clock of a step."""
+        self.seconds += time.perf_counter() - self._started
+        self.steps += 1
+
+    def _settle(self) -> None:
+        self.tokens += sum(int(tokens) for tokens in self._open_tokens)
+        self._open_tokens = []
+
+
+def memory_bytes() -> tuple[int, int]:
+    """Bytes in use and at the peak: of the GPU where PyTorch has one, else of this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated()
+    return psutil.Process().memory_info().rss, process_peak_bytes()

@@ -1,0 +1,160 @@
+"""The trainer: `transformers.Trainer` with our loss, our batch order, our evaluation and our checkpoints.
+
+In come a model, settled arguments and data sets of `Example`s; training goes through `Trainer.train`, so its arguments,
+Accelerate, FSDP, DeepSpeed and callbacks work as its users know them. Overridden, and nothing copied:
+
+    compute_loss          sum over the supervised tokens / their count in the whole step (DESIGN section 4)
+    _get_train_sampler    length-grouped, the same whatever the micro-batch; _get_eval_sampler: longest first
+    evaluation_loop       exact token-weighted loss, the sample answers, no logits; leaves training undisturbed
+    _save_checkpoint      finite weights only, sealed when complete, then rotated
+    _run_epoch            a resumed run that had ended takes no further step
+    log                   speed and memory beside the loss
+
+How the pieces are put together is in `fitting`.
+
+Worst bug: a gradient that depends on how a batch is split into micro-batches (tests/learn/test_trainer.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
+from transformers.trainer_utils import EvalLoopOutput
+
+from ..errors import DataError
+from ..run.folder import RunFolder
+from . import checkpoints
+from .guards import refuse_non_finite, refuse_non_finite_weights
+from .logprobs import hidden_states, output_head, supervised, token_logprobs
+from .losses import nll_sum
+from .order import StepSampler
+from .records import write_best
+from .samples import SampleAnswers
+from .tally import Tally
+from .undisturbed import undisturbed
+
+
+class SftTrainer(Trainer):
+    """Supervised fine-tuning on the supervised tokens only.
+
+    Args:
+        collate: examples -> input_ids, attention_mask and labels, and `sources`, one text a row.
+        train_set, eval_set: data sets of examples with `.lengths`.
+        save_total_limit: checkpoints kept; the newest and the best always are.
+        samples: answered at each evaluation and logged as eval_rougeL; None for none.
+    """
+
+    def __init__(
+        self, model: nn.Module, args: TrainingArguments, *, run: RunFolder, tally: Tally, train_set: Dataset,
+        eval_set: Dataset | None, collate: Callable[[Sequence[Any]], dict[str, Any]], save_total_limit: int | None,
+        samples: SampleAnswers | None, callbacks: Sequence[Any],
+    ) -> None:  # fmt: skip
+        super().__init__(
+            model=model, args=args, data_collator=collate, train_dataset=train_set, eval_dataset=eval_set,
+            callbacks=[tally, *callbacks],
+        )  # fmt: skip
+        self.remove_callback(PrinterCallback)  # only `console` prints
+        self.model_accepts_loss_kwargs = True  # makes Trainer count the labels of the whole step for compute_loss
+        self.run, self.tally, self.samples, self.save_total_limit = run, tally, samples, save_total_limit
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The micro-batch's share of the step's loss."""
+        logprobs_N, rows_N = self._logprobs(model, inputs)
+        refuse_non_finite(logprobs_N, rows_N, inputs["sources"], self.state.global_step + 1)
+        self.tally.count(inputs, len(logprobs_N))
+        loss = nll_sum(logprobs_N) / (len(logprobs_N) if num_items_in_batch is None else num_items_in_batch)
+        loss = (
+            loss * self.accelerator.num_processes
+        )  # DDP and FSDP average gradients over processes; the count is of all
+        return (loss, {}) if return_outputs else loss
+
+    def evaluation_loop(
+        self, dataloader: Any, description: str, prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:  # fmt: skip
+        """The loss a supervised token over the whole data set, and the score of the sample answers."""
+        model = self.model_wrapped
+        nll, count, rows = 0.0, 0, 0
+        with undisturbed(model):
+            for inputs in dataloader:
+                inputs = self._prepare_inputs(inputs)
+                with torch.no_grad():
+                    logprobs_N, rows_N = self._logprobs(model, inputs)
+                sums_B2 = torch.zeros(len(inputs["labels"]), 2, device=logprobs_N.device)
+                sums_B2.index_add_(0, rows_N, torch.stack([-logprobs_N, torch.ones_like(logprobs_N)], dim=1))
+                sums_B2 = self.accelerator.gather_for_metrics(sums_B2).cpu().double()
+                nll, count, rows = (
+                    nll + sums_B2[:, 0].sum().item(),
+                    count + int(sums_B2[:, 1].sum()),
+                    rows + len(sums_B2),
+                )
+                self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+            if not count:
+                raise DataError(
+                    "The evaluated split has no supervised token.",
+                    expected="at least one",
+                    cure="Look at it: make check",
+                )
+            metrics = {f"{metric_key_prefix}_loss": nll / count}
+            if self.samples is not None:
+                metrics[f"{metric_key_prefix}_rougeL"] = self.samples.ask()
+        return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=rows)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log speed and memory beside the loss."""
+        if "loss" in logs:
+            logs.update(self.tally.rates())
+        super().log(logs, start_time)
+
+    def _logprobs(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        # Accelerate wraps model.forward in autocast; the head is applied outside of it and must compute the same way.
+        with self.accelerator.autocast():
+            hidden_NH, targets_N, rows_N = supervised(hidden_states(model, inputs), inputs["labels"])
+            return token_logprobs(output_head(model), hidden_NH, targets_N), rows_N
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> StepSampler:
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        return StepSampler(dataset.lengths, self.get_total_train_batch_size(self.args), self.args.seed)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> list[int]:
+        lengths = eval_dataset.lengths
+        return sorted(range(len(lengths)), key=lambda row: -lengths[row])
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        refuse_non_finite_weights(self.model, self.state.global_step)
+        folder = Path(self._get_output_dir(trial)) / f"{checkpoints.PREFIX}{self.state.global_step}"
+        if self.args.should_save:
+            checkpoints.unseal(folder)
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            checkpoints.seal(folder)
+            best = self.state.best_model_checkpoint
+            write_best(self.run, self.args, self.state)
+            checkpoints.rotate(folder.parent, self.save_total_limit, Path(best) if best else None)
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if self._had_ended():
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
+
+    def _had_ended(self) -> bool:
+        stoppers = [
+            callback for callback in self.callback_handler.callbacks if isinstance(callback, EarlyStoppingCallback)
+        ]
+        ran_out = any(
+            stopper.early_stopping_patience_counter >= stopper.early_stopping_patience for stopper in stoppers
+        )
+        return ran_out or self.state.global_step >= self.state.max_steps

@@ -1,0 +1,191 @@
+"""The stamp of a run: what made it, so that nothing else is mixed in later.
+
+In come hashes and settings; out go stamp.json and backend.json, and, against an older stamp, the list of differences.
+A run is only continued when everything that shapes its weights is the same; what does not (where logs go, how often a
+line is printed) may change. Code is compared too, but a changed line of ours is a word of warning, not a refusal.
+
+    compare(old, new)  ->  [Difference("data.train", "9f2c..", "41aa.."), Difference("settings.train.epochs", 3.0, 4.0)]
+
+Worst bug: a run continued on other data (tests/run/test_stamp.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import console, files
+from ..errors import MixError
+from .folder import RunFolder
+
+# Keys that cannot change the weights: names and places (contents are hashed), what is shown, what comes after training.
+WITHOUT_EFFECT = (
+    "run_name", "logging.", "infer.", "eval.", "data.", "model.name", "model.local_dir", "model.revision",
+    "train.resume", "train.output_dir", "train.logging_steps", "train.save_total_limit",
+)  # fmt: skip
+RATES_ANSWERS = ("eval.training_rows", "eval.max_new_tokens")  # these choose the best checkpoint when eval_rougeL does
+PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "bitsandbytes",
+    "unsloth",
+    "datasets",
+    "tokenizers",
+    "safetensors",
+)
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What made a run.
+
+    Args:
+        data: digest of each split's file, by split.
+        template, tokenizer: digests.
+        settings: dotted key -> value; see `matching_settings`.
+        base: name and revision of the base model.
+        backend: the one that really ran.
+        code: git revision (or `unknown`) and digest of scripts/.
+        warnings: everything the run was warned of.
+    """
+
+    data: dict[str, str]
+    template: str
+    tokenizer: str
+    settings: dict[str, Any]
+    base: dict[str, str | None]
+    backend: str
+    code: dict[str, str]
+    warnings: list[str] = field(default_factory=list)
+
+    def write(self, run: RunFolder) -> None:
+        """Write stamp.json, with the warnings said so far; call it again at the end for the later ones."""
+        warnings = list(dict.fromkeys([*self.warnings, *console.warnings()]))
+        files.write_json(run.stamp, {**asdict(self), "warnings": warnings})
+
+    @classmethod
+    def read(cls, run: RunFolder) -> Stamp:
+        """Read stamp.json."""
+        return cls(**files.read_json(run.stamp))
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that is not as it was."""
+
+    key: str
+    old: Any
+    new: Any
+
+
+def matching_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that shape the weights, flat: `{"train.learning_rate": 0.0002, ...}`.
+
+    config: the whole settled config as nested dicts (`Config.model_dump()`).
+    """
+    flat = _flatten(config)
+    rated = RATES_ANSWERS if flat.get("train.metric_for_best_model") == "eval_rougeL" else ()
+    truncation = ("data.truncation",)  # the stored rows are hashed, but not what is cut off them
+    return {
+        key: value for key, value in flat.items() if not key.startswith(WITHOUT_EFFECT) or key in (*rated, *truncation)
+    }
+
+
+def compare(old: Stamp, new: Stamp) -> list[Difference]:
+    """What would be mixed if the run of `old` were continued with what made `new`."""
+    parts = ("data", "template", "tokenizer", "settings", "base", "backend")
+    before, after = ({key: value for key, value in asdict(stamp).items() if key in parts} for stamp in (old, new))
+    flat_before, flat_after = _flatten(before), _flatten(after)
+    return [
+        Difference(key, flat_before.get(key), flat_after.get(key))
+        for key in {**flat_before, **flat_after}
+        if flat_before.get(key) != flat_after.get(key)
+    ]
+
+
+def refuse_to_mix(run: RunFolder, new: Stamp) -> None:
+    """Raise MixError, listing every difference, if an interrupted run was made by something else. A new run passes."""
+    if not run.stamp.is_file():
+        return
+    old = Stamp.read(run)
+    differences = compare(old, new)
+    if differences:
+        listed = "; ".join(f"{d.key} was {_short(d.old)}, is {_short(d.new)}" for d in differences)
+        raise MixError(
+            f"The run {run.name} was made by something else: {listed}.", where=str(run.stamp),
+            expected="the same data, template and settings", cure=f"Put them back, or start another: RUN={run.name}-2",
+        )  # fmt: skip
+    if old.code != new.code:
+        console.warn(
+            f"The run {run.name} was begun with other code ({_short(old.code['scripts'])}); it goes on with this one."
+        )
+
+
+def code_revision(root: Path = files.ROOT) -> dict[str, str]:
+    """The commit of the project (`unknown` outside git) and a digest of its scripts, as they are on the disk."""
+    revision = "unknown"
+    if (root / ".git").exists():
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            done = subprocess.run(
+                ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+            )
+            revision = done.stdout.strip()
+    return {"git": revision, "scripts": hash_files(root / "scripts", sorted((root / "scripts").rglob("*.py")))}
+
+
+def hash_files(folder: Path, paths: Iterable[Path]) -> str:
+    """One digest over files: their names below `folder` and their bytes, in the order given."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{files.sha256_file(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def write_backend(
+    run: RunFolder,
+    *,
+    asked: str,
+    used: str,
+    reason: str,
+    mode: str,
+    dtype: str,
+    attention: str,
+    device: Mapping[str, Any],
+) -> None:
+    """Write backend.json: what was asked for, what really ran, and why."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    files.write_json(
+        run.backend,
+        {
+            "asked": asked, "used": used, "reason": reason, "mode": mode, "dtype": dtype, "attention": attention,
+            "device": dict(device), "versions": versions,
+        },
+    )  # fmt: skip
+
+
+def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        # settings are flat already, and data.columns has keys of the user
+        flat |= (
+            _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
+        )
+    return flat
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    is_digest = len(text) in (40, 64) and all(letter in "0123456789abcdef" for letter in text)
+    return text[:12] if is_digest else text

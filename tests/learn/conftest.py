@@ -1,0 +1,29 @@
+"""Fixtures of the learn room."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_training import PAD, Rows, train_section
+from torch import nn
+
+from sftlib.config.schema import LoggingSection
+from sftlib.learn.fitting import build_trainer
+from sftlib.run.folder import RunFolder
+
+
+@pytest.fixture
+def make_trainer(tmp_path: Path):
+    """A function that builds a trainer; `train` takes changes to `train_section`."""
+
+    def make(model: nn.Module, rows: Rows, *, train: dict[str, Any] | None = None, name: str = "run", **options: Any):
+        run = RunFolder(tmp_path / "outputs", name)
+        run.path.mkdir(parents=True, exist_ok=True)
+        given = {"eval_set": None, "logging": LoggingSection(backend="none"), "precision": "fp32", "seed": 7} | options
+        return build_trainer(
+            model, train=train_section(**train or {}), run=run, device="cpu", train_set=rows, pad_id=PAD, **given
+        )
+
+    return make

@@ -1,0 +1,84 @@
+"""A talk through a real terminal (a pty), and through a pipe."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pty = pytest.importorskip("pty")
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from sftlib.measure.chat_session import ChatSession, run_chat
+from sftlib.measure.lines import line_reader
+
+class Slow:
+    def fits(self, messages): return True
+    def answer(self, messages, on_text):
+        for word in messages[-1]["content"].split():
+            on_text(word.upper() + ".")
+            time.sleep(30 if word == "wait" else 0)
+
+write = lambda text: (sys.stdout.write(text), sys.stdout.flush())
+say = lambda text: print(text, file=sys.stderr, flush=True)
+with line_reader(Path(sys.argv[1])) as read_line:
+    run_chat(ChatSession(Slow(), write, say), read_line)
+print("left")
+"""
+
+
+@pytest.fixture
+def command(root: Path, tmp_path: Path) -> dict:
+    environment = os.environ | {"PYTHONPATH": str(root / "scripts"), "TERM": "dumb"}
+    return {"args": [sys.executable, "-c", PROGRAM, str(tmp_path / "folder" / "history")], "env": environment}
+
+
+def until(terminal: int, text: str) -> str:
+    """Read the terminal until a text appears."""
+    seen, end = "", time.monotonic() + 20
+    while text not in seen:
+        assert time.monotonic() < end, seen
+        seen += os.read(terminal, 4096).decode()
+    return seen
+
+
+def test_ctrl_c_ends_an_answer_and_ctrl_d_the_talk(command: dict, tmp_path: Path):
+    terminal, inside = pty.openpty()
+    process = subprocess.Popen(**command, stdin=inside, stdout=inside, stderr=inside, start_new_session=True,
+                               preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0))  # fmt: skip
+    os.close(inside)
+    try:
+        until(terminal, "you> ")
+        os.write(terminal, b"please wait here\n")
+        until(terminal, "WAIT.")
+        os.write(terminal, b"\x03")
+        seen = until(terminal, "you> ")
+        assert "(stopped)" in seen
+        assert "HERE" not in seen
+        os.write(terminal, b"half a line\x03")
+        until(terminal, "you> ")
+        os.write(terminal, b"again\n")
+        until(terminal, "AGAIN.")
+        until(terminal, "you> ")
+        os.write(terminal, b"\x04")
+        until(terminal, "left")
+        assert process.wait(timeout=10) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(terminal)
+    assert (tmp_path / "folder" / "history").read_text().splitlines()[-2:] == ["please wait here", "again"]
+
+
+def test_a_pipe_gets_answers_alone(command: dict):
+    done = subprocess.run(
+        **command, input="one\ntwo \\\nthree\n\xff".encode("latin-1"), capture_output=True, timeout=30
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode() == "ONE.\nTWO.THREE.\n\ufffd.\nleft\n"
