@@ -68,7 +68,8 @@ LINES = {
         f"{{python}} scripts/infer.py {BASE} --adapter 'adapters/last' --mode interactive"
     ],
     "merge RUN=first": [
-        f"{{python}} scripts/merge_lora.py {BASE} --adapters outputs/first/adapter --out outputs/first/merged --dtype fp16"
+        f"{{python}} scripts/merge_lora.py {BASE} --adapters outputs/first/adapter --out outputs/first/merged "
+        "--dtype fp16"
     ],
     "merge ADAPTER='my a' OUTPUT=there": [
         f"{{python}} scripts/merge_lora.py {BASE} --adapters 'my a' --out 'there' --dtype fp16"
