@@ -58,19 +58,22 @@ def test_json_lines_keep_their_rows_and_their_order(tmp_path: Path):
     assert [{key: row[key] for key in before} for row, before in zip(written, rows, strict=True)] == rows
 
 
+ASK, OWN, GOLD = ({"role": role, "content": role[0]} for role in ("user", "system", "assistant"))
+
+
 @pytest.mark.parametrize(
     ("row", "system", "messages"),
     [
-        ({"user": "q"}, None, [("user", "q")]),
-        ({"prompt": "q"}, "S", [("system", "S"), ("user", "q")]),
-        ({"user": "q", "system": "own"}, "S", [("system", "own"), ("user", "q")]),
-        ({"user": "q", "system": ""}, None, [("user", "q")]),
-        ({"system": "own", "user": "q", "assistant": "gold", "source": "x:1"}, None, [("system", "own"), ("user", "q")]),
-        ({"messages": [{"role": "system", "content": "own"}, {"role": "user", "content": "q"}]}, "S",
-         [("system", "own"), ("user", "q")]),
-        ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "gold"}]}, None, [("user", "q")]),
+        ({"user": "u"}, None, [("user", "u")]),
+        ({"prompt": "u"}, "S", [("system", "S"), ("user", "u")]),
+        ({"user": "u", "system": "s"}, "S", [("system", "s"), ("user", "u")]),
+        ({"user": "u", "system": ""}, None, [("user", "u")]),
+        ({"system": "s", "user": "u", "assistant": "a", "source": "x:1"}, None, [("system", "s"), ("user", "u")]),
+        ({"messages": [OWN, ASK]}, "S", [("system", "s"), ("user", "u")]),
+        ({"messages": [ASK, GOLD]}, None, [("user", "u")]),
+        ({"messages": [ASK, GOLD, ASK]}, "S", [("system", "S"), ("user", "u"), ("assistant", "a"), ("user", "u")]),
     ],
-)  # fmt: skip
+)
 def test_what_a_row_asks(tmp_path: Path, row: dict, system: str | None, messages: list):
     assert asked(tmp_path, row, system) == messages
 
