@@ -65,7 +65,7 @@ def test_every_pair_of_schedules_settles_into_one_that_is_settled():
         )  # fmt: skip
         once, _ = settle_schedule(config)
         assert settle_schedule(once) == (once, [])
-        assert once.train.save_strategy == evaluated[0]
+        assert (once.train.save_strategy, once.train.saves_per_epoch) == (evaluated[0], evaluated[2])
         assert (once.train.save_steps or 0) % (evaluated[1] or 1) == 0
 
 

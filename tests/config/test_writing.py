@@ -12,7 +12,7 @@ from sftlib.config.writing import scalar
 
 TRICKY = [
     "", "no", "null", "~", "None", "1e5", "0x10", "1:30", "2024-01-01", "a: b", "a:", "# x", "'", '"', "a\nb", " a ",
-    "@", "-", "*a", "é", "\u2028", "\x85",
+    "@", "-", "*a", "é", "a \u2028 b", "a \x85 b",
 ]  # fmt: skip
 
 

@@ -227,8 +227,6 @@ def _plain(key: Key, text: str) -> Any:
     is_null = word in NULLS
     if is_null and key.nullable:
         return None
-    if text in key.choices:
-        return text
     if word in key.choices and (word in BOOLEANS or is_null):
         return word
     if is_null and (key.mapping or (key.items is not None and not key.choices and not key.text)):
