@@ -9,9 +9,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
 
-from .chat import processing, style
+from .chat import processing, rendered_files, style
+from .chat.model_files import read_model_template
 from .chat.processing import ProcessReport
+from .chat.rendered_files import RenderedCounts
+from .chat.templates import choose_template
 from .config.schema import Config
 from .errors import MachineError
 
@@ -30,6 +35,24 @@ def put_style(config: Config, rule: str | None = None, mode: str | None = None) 
     section = config.data.style.model_copy(update=given)
     with _file_errors():
         return style.style_splits(section, config.data.processed_dir, config.data.style_dir)
+
+
+def require_splits(config: Config, source_kind: Literal["processed", "styled"]) -> None:
+    """An error when a split that is to be rendered is missing."""
+    rendered_files.require_splits(_folder_of(config, source_kind))
+
+
+def render_splits(
+    config: Config, source_kind: Literal["processed", "styled"], model_folder: str | Path
+) -> dict[str, RenderedCounts]:
+    """Processed or styled splits to the text of the model in `model_folder`; what became of each."""
+    template = choose_template(config.data.template_path, *read_model_template(model_folder))
+    with _file_errors():
+        return rendered_files.render_splits(_folder_of(config, source_kind), config.data.rendered_dir, template)
+
+
+def _folder_of(config: Config, source_kind: str) -> str:
+    return config.data.style_dir if source_kind == "styled" else config.data.processed_dir
 
 
 @contextlib.contextmanager
