@@ -6,19 +6,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_training import PAD, Rows, train_section
+from tiny_training import PAD, train_section
 from torch import nn
 
 from sftlib.config.schema import LoggingSection
 from sftlib.learn.fitting import build_trainer
 from sftlib.run.folder import RunFolder
+from sftlib.tokens.dataset import ExampleDataset
 
 
 @pytest.fixture
 def make_trainer(tmp_path: Path):
     """A function that builds a trainer; `train` takes changes to `train_section`."""
 
-    def make(model: nn.Module, rows: Rows, *, train: dict[str, Any] | None = None, name: str = "run", **options: Any):
+    def make(
+        model: nn.Module,
+        rows: ExampleDataset,
+        *,
+        train: dict[str, Any] | None = None,
+        name: str = "run",
+        **options: Any,
+    ):
         run = RunFolder(tmp_path / "outputs", name)
         run.path.mkdir(parents=True, exist_ok=True)
         given = {"eval_set": None, "logging": LoggingSection(backend="none"), "precision": "fp32", "seed": 7} | options

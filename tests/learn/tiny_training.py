@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import Dataset
 
 from sftlib.config.schema import TrainSection
+from sftlib.tokens.dataset import ExampleDataset
 from sftlib.tokens.examples import Example
 
 VOCABULARY, PAD = 64, 0
@@ -63,21 +63,7 @@ def with_lora(model: nn.Module, targets: list[str] | None = None, dropout: float
     return get_peft_model(model, config)
 
 
-class Rows(Dataset):
-    """Examples with their lengths, as tokens.dataset gives them."""
-
-    def __init__(self, examples: list[Example]) -> None:
-        self.examples = examples
-        self.lengths = [len(example.input_ids) for example in examples]
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, row: int) -> Example:
-        return self.examples[row]
-
-
-def make_rows(count: int, seed: int = 0) -> Rows:
+def make_rows(count: int, seed: int = 0) -> ExampleDataset:
     """Rows of 4 to 20 tokens, of which 1 to all but the first are supervised."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -90,7 +76,7 @@ def make_rows(count: int, seed: int = 0) -> Rows:
         ids = [draw(3, VOCABULARY) for _ in range(length)]
         begin = draw(1, length)
         examples.append(Example(ids, [-100] * begin + ids[begin:], f"raw.jsonl:{row + 1}", True))
-    return Rows(examples)
+    return ExampleDataset(examples)
 
 
 def train_section(**changes: Any) -> TrainSection:
