@@ -1,4 +1,4 @@
-"""Cleaning: repairs are counted under their name, faults are refused under theirs, everything else stays to the letter."""
+"""Cleaning: repairs are counted under their name, faults refused under theirs, the rest stays to the letter."""
 
 from __future__ import annotations
 

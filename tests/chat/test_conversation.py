@@ -39,7 +39,9 @@ messages = st.builds(
     Message,
     st.sampled_from(ROLES),
     st.text(),
-    st.sampled_from([(), (("name", "add"),), (("tool_calls", [{"function": {"name": "f", "arguments": {"x": 1.5}}}]),)]),
+    st.sampled_from(
+        [(), (("name", "add"),), (("tool_calls", [{"function": {"name": "f", "arguments": {"x": 1.5}}}]),)]
+    ),
 )
 
 

@@ -82,8 +82,13 @@ def test_published_shapes(row, name, messages):
 
 
 def test_the_reason_names_the_fields():
-    assert detect({"Instruction": "i", "input": "x", "output": "o"}).reason == "has 'Instruction' and 'input' and 'output'"
-    assert "'conversations' lists messages with from" in detect({"conversations": [{"from": "human", "value": "x"}]}).reason
+    assert (
+        detect({"Instruction": "i", "input": "x", "output": "o"}).reason == "has 'Instruction' and 'input' and 'output'"
+    )
+    assert (
+        "'conversations' lists messages with from"
+        in detect({"conversations": [{"from": "human", "value": "x"}]}).reason
+    )
 
 
 def test_tools_keep_their_names_calls_and_ids():
@@ -112,7 +117,9 @@ def test_tools_keep_their_names_calls_and_ids():
 def test_older_ways_to_call_a_function():
     openai = {"messages": [{"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}}]}
     sharegpt = {"conversations": [{"from": "function_call", "value": '{"name": "f", "arguments": {}}'}]}
-    expected = Message("assistant", "", (("tool_calls", [{"type": "function", "function": {"name": "f", "arguments": {}}}]),))
+    expected = Message(
+        "assistant", "", (("tool_calls", [{"type": "function", "function": {"name": "f", "arguments": {}}}]),)
+    )
     for row in (openai, sharegpt):
         assert to_conversation(row, detect(row), "").messages == (expected,)
     observed = {"conversations": [{"from": "observation", "value": "7"}]}
@@ -123,7 +130,8 @@ def test_older_ways_to_call_a_function():
     ("written", "text"),
     [
         ("1.10", "1.10"), ("1e5", "1e5"), ("-0", "-0"), ("12345678901234567890123", "12345678901234567890123"),
-        ("9" * 5000, "9" * 5000), ("true", "true"), ("null", None), ("NaN", None), ('" 1 "', " 1 "), ('"ü\\u2028"', "ü\u2028"),
+        ("9" * 5000, "9" * 5000), ("true", "true"), ("null", None), ("NaN", None),
+        ('" 1 "', " 1 "), ('"ü\\u2028"', "ü\u2028"),
         ('[1.10, "ä", null, {"b" : false}]', '[1.10,"ä",null,{"b":false}]'),
     ],
 )  # fmt: skip
@@ -157,7 +165,7 @@ def test_extras_are_plain_json():
         ({"p": "q", "r": "a", "s": "sys"}, {"user": "p", "assistant": "r", "system": "s"}, turn("q", "a", "sys")),
         ({"prompt": "q", "chosen": "a", "rejected": "b"}, {"assistant": "chosen"}, turn("q", "a")),
         ({"question": "long", "short": "q", "answer": "a"}, {"user": "short"}, turn("q", "a")),
-        ({"dialogue": [{"role": "user", "content": "q"}], "log": [{"role": "user", "content": "x"}]}, {"messages": "log"}, [("user", "x")]),
+        ({"chat": [], "log": [{"role": "user", "content": "x"}]}, {"messages": "log"}, [("user", "x")]),
         ({"question": "q", "answer": "a", "persona": "s"}, {"system": "persona"}, turn("q", "a", "s")),
     ],
 )  # fmt: skip
@@ -173,10 +181,22 @@ def test_columns_map_anything_else(row, columns, messages):
             None,
             "add data.columns: {user: pregunta, assistant: respuesta}",
         ),
-        ({"question": "q", "réponse complète": "a"}, None, 'add data.columns: {user: question, assistant: "réponse complète"}'),
-        ({"instructions": "i", "output": "o"}, None, "nearest is alpaca ('instruction', 'output'); add data.columns: {user: instructions, assistant: output}"),
+        (
+            {"question": "q", "réponse complète": "a"},
+            None,
+            'add data.columns: {user: question, assistant: "réponse complète"}',
+        ),
+        (
+            {"instructions": "i", "output": "o"},
+            None,
+            "nearest is alpaca ('instruction', 'output'); add data.columns: {user: instructions, assistant: output}",
+        ),
         ({"text": "all in one"}, None, "two texts are needed"),
-        ({"prompt": "p", "chosen": "c", "rejected": "r"}, None, "preference pair; to train on the chosen answers add data.columns: {user: prompt, assistant: chosen}"),
+        (
+            {"prompt": "p", "chosen": "c", "rejected": "r"},
+            None,
+            "preference pair; to train on the chosen answers add data.columns: {user: prompt, assistant: chosen}",
+        ),
         ({"role": "user", "content": "x"}, None, "a single message"),
         ({"q": "x", "a": "y"}, {"user": "frage"}, "there is no 'frage', as data.columns says; it has 'q', 'a'"),
         ({}, None, "it has no fields"),
@@ -200,9 +220,17 @@ def test_the_advice_works_when_it_is_followed():
     ("row", "reason", "detail"),
     [
         ({"messages": [{"role": "narrator", "content": "x"}]}, UNKNOWN_ROLE, "'narrator'"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]}, NOT_TEXT, "'image_url'"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]},
+            NOT_TEXT,
+            "'image_url'",
+        ),
         ({"messages": [{"role": "user", "content": "x"}, "stray"]}, BROKEN_MESSAGE, "a message is a text"),
-        ({"messages": [{"role": "assistant", "content": "", "tool_calls": [{"name": "f"}]}]}, BROKEN_MESSAGE, "'function'"),
+        (
+            {"messages": [{"role": "assistant", "content": "", "tool_calls": [{"name": "f"}]}]},
+            BROKEN_MESSAGE,
+            "'function'",
+        ),
         ({"instruction": "i", "output": "o", "history": ["x"]}, BROKEN_MESSAGE, "'history'"),
     ],
 )

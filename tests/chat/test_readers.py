@@ -64,7 +64,9 @@ def test_nesting_that_is_too_deep_is_a_broken_row(raw):
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv"])
 def test_encodings(raw, name, encoded, asked):
-    rows = [{"question": "Größe?", "answer": "één — æ" if "cp" not in encoded and "latin" not in encoded else "één æ"}] * 3
+    rows = [
+        {"question": "Größe?", "answer": "één — æ" if "cp" not in encoded and "latin" not in encoded else "één æ"}
+    ] * 3
     if name.endswith("csv"):
         stream = io.StringIO()
         writer = csv.DictWriter(stream, ["question", "answer"])
@@ -72,7 +74,9 @@ def test_encodings(raw, name, encoded, asked):
         writer.writerows(rows)
         text = stream.getvalue()
     else:
-        text = "\r\n".join(map(json_text, rows)) if name.endswith("l") else "[" + ",\r\n".join(map(json_text, rows)) + "]"
+        text = (
+            "\r\n".join(map(json_text, rows)) if name.endswith("l") else "[" + ",\r\n".join(map(json_text, rows)) + "]"
+        )
     raw(name, text.encode(encoded))
     assert [row.value for row in read_rows(name, encoding=asked)] == rows
 
@@ -139,7 +143,10 @@ def rows_by_blocks(text: str, size: int) -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 10_000])
 def test_json_rows_are_cut_at_the_right_place_and_line(size):
-    text = '{"v": 2, "meta": {"a": [{"x": 1}]},\n"Data": [{"q": "2+\\"2\\\\",\n "a": "]}"},\n\n {"q": [1]}, 5,], "train":\n[{"k": 1}]}'
+    text = (
+        '{"v": 2, "meta": {"a": [{"x": 1}]},\n"Data": [{"q": "2+\\"2\\\\",\n "a": "]}"},\n\n'
+        ' {"q": [1]}, 5,], "train":\n[{"k": 1}]}'
+    )
     assert rows_by_blocks(text, size) == [
         (2, '{"q": "2+\\"2\\\\",\n "a": "]}"}'),
         (5, '{"q": [1]}'),
@@ -191,7 +198,11 @@ json_values = st.recursive(
 )
 
 
-@given(st.lists(st.dictionaries(st.text(max_size=5), json_values, max_size=4), max_size=6), st.integers(1, 40), st.booleans())
+@given(
+    st.lists(st.dictionaries(st.text(max_size=5), json_values, max_size=4), max_size=6),
+    st.integers(1, 40),
+    st.booleans(),
+)
 def test_any_array_comes_back_row_by_row(rows, size, pretty):
     text = json.dumps(rows, indent=1 if pretty else None, ensure_ascii=False)
     found = rows_by_blocks(text, size)
@@ -348,7 +359,12 @@ def test_a_hub_that_does_not_answer_is_a_clear_error(monkeypatch):
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"]))), min_size=2))
+@given(
+    st.lists(
+        st.tuples(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"]))),
+        min_size=2,
+    )
+)
 def test_jsonl_and_csv_give_back_any_text(raw, pairs):
     rows = [{"question": q, "answer": a} for q, a in pairs]
     raw("a.jsonl", "".join(json_text(row) + "\n" for row in rows))

@@ -99,7 +99,11 @@ def test_a_conversation_and_its_beginning_stay_together():
     rows = [
         row
         for i in range(100)
-        for row in (ask(f"start {i}"), ask("go on", before=(f"Start {i}", "a")), ask("more", before=(f"start {i}", "b")))
+        for row in (
+            ask(f"start {i}"),
+            ask("go on", before=(f"Start {i}", "a")),
+            ask("more", before=(f"start {i}", "b")),
+        )
     ]
     found = where(rows)
     assert all(len(set(found[at : at + 3])) == 1 for at in range(0, len(rows), 3))

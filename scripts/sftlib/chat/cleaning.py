@@ -40,6 +40,7 @@ CUT = "cut after the last answer"
 
 _LINE_ENDS = re.compile(r"\r\n|[\r\x0b\x0c]")
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+_ANYTHING = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")  # any of the three, since most texts have none
 _REPAIRS = ((LINE_ENDS, _LINE_ENDS, "\n"), (CONTROLS, _CONTROLS, ""), (HALF_PAIRS, SURROGATES, "\ufffd"))
 
 
@@ -56,16 +57,13 @@ def clean(conversation: Conversation) -> tuple[Conversation, tuple[str, ...]]:
         del messages[last + 1 :]
         changes[CUT] = None
     _check(messages)
-    return replace(conversation, messages=tuple(messages)), tuple(changes)
+    return Conversation(tuple(messages), conversation.source), tuple(changes)
 
 
-def _clean_message(message: Message, changes: dict[str, None]) -> Message:
-    content = _clean_text(message.content, changes)
-    extra = tuple((key, _clean_value(value, changes)) for key, value in message.extra)
-    return replace(message, content=content, extra=extra)
-
-
-def _clean_text(text: str, changes: dict[str, None]) -> str:
+def clean_text(text: str, changes: dict[str, None]) -> str:
+    """The text without what no processed text holds; the repairs made are added to `changes`."""
+    if _ANYTHING.search(text) is None:
+        return text
     for name, pattern, replacement in _REPAIRS:
         text, count = pattern.subn(replacement, text)
         if count:
@@ -73,12 +71,20 @@ def _clean_text(text: str, changes: dict[str, None]) -> str:
     return text
 
 
+def _clean_message(message: Message, changes: dict[str, None]) -> Message:
+    content = clean_text(message.content, changes)
+    if content is message.content and not message.extra:
+        return message
+    extra = tuple((key, _clean_value(value, changes)) for key, value in message.extra)
+    return replace(message, content=content, extra=extra)
+
+
 def _clean_value(value: Any, changes: dict[str, None]) -> Any:
     """The same inside the names, calls and arguments that a message carries."""
     if isinstance(value, str):
-        return _clean_text(value, changes)
+        return clean_text(value, changes)
     if isinstance(value, dict):
-        return {_clean_text(key, changes): _clean_value(item, changes) for key, item in value.items()}
+        return {clean_text(key, changes): _clean_value(item, changes) for key, item in value.items()}
     if isinstance(value, list):
         return [_clean_value(item, changes) for item in value]
     return value
@@ -98,26 +104,33 @@ def _joined(messages: Sequence[Message], changes: dict[str, None]) -> list[Messa
 
 
 def _check(messages: Sequence[Message]) -> None:
+    """RowError for the first message that cannot stand where it stands, or says nothing."""
     before = "start"
-    for index, message in enumerate(messages):
-        role = message.role
-        place = f"message {index + 1} of {_roles(messages)}"
-        calls_tools = any(key == "tool_calls" for key, _ in message.extra)
-        if role == "system" and before != "start":
-            raise RowError(OUT_OF_ORDER, f"a system message in the middle: {place}")
-        if role == "assistant" and before in ("start", "system"):
-            raise RowError(OUT_OF_ORDER, f"the assistant speaks first: {place}")
-        if role == "assistant" and before == "assistant":
-            raise RowError(OUT_OF_ORDER, f"two answers in a row: {place}")
-        if role == "user" and before == "user":
-            raise RowError(OUT_OF_ORDER, f"two users in a row, one with a name: {place}")
-        if role == "tool" and before not in ("assistant", "tool"):
-            raise RowError(OUT_OF_ORDER, f"a tool that nobody called: {place}")
-        if role == "user" and not message.content.strip():
-            raise RowError(EMPTY_PROMPT, place)
-        if role == "assistant" and not message.content.strip() and not calls_tools:
-            raise RowError(EMPTY_ANSWER, place)
-        before = role
+    for number, message in enumerate(messages, 1):
+        if fault := _fault(message, before):
+            reason, why = fault
+            raise RowError(reason, f"{why}message {number} of {_roles(messages)}")
+        before = message.role
+
+
+def _fault(message: Message, before: str) -> tuple[str, str] | None:
+    is_empty = not message.content.strip()
+    match message.role:
+        case "system" if before != "start":
+            return OUT_OF_ORDER, "a system message in the middle: "
+        case "user" if before == "user":  # `_joined` left it, because one of the two carries a name
+            return OUT_OF_ORDER, "two users in a row, one with a name: "
+        case "user" if is_empty:
+            return EMPTY_PROMPT, ""
+        case "tool" if before not in ("assistant", "tool"):
+            return OUT_OF_ORDER, "a tool that nobody called: "
+        case "assistant" if before in ("start", "system"):
+            return OUT_OF_ORDER, "the assistant speaks first: "
+        case "assistant" if before == "assistant":
+            return OUT_OF_ORDER, "two answers in a row: "
+        case "assistant" if is_empty and not any(key == "tool_calls" for key, _ in message.extra):
+            return EMPTY_ANSWER, ""
+    return None
 
 
 def _roles(messages: Sequence[Message]) -> str:

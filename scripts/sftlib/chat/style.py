@@ -23,7 +23,7 @@ from pathlib import Path
 from ..config.schema import StyleSection
 from ..errors import ConfigError, DataError
 from ..files import json_line, whole_file
-from .cleaning import clean
+from .cleaning import clean_text
 from .conversation import Conversation, Message
 from .splitting import SPLITS
 from .stored import RenderedPair, iterate_split
@@ -67,7 +67,8 @@ def style_splits(section: StyleSection, in_dir: str | Path, out_dir: str | Path)
 
 def _checked_rule(section: StyleSection) -> str:
     """The rule, fit to be stored. ConfigError when there is none, or the mode does not go with the role."""
-    if not section.rule or not section.rule.strip():
+    rule = clean_text(section.rule or "", {}).strip()
+    if not rule:
         raise ConfigError(
             "There is no rule to put into the conversations.",
             where="data.style.rule",
@@ -80,13 +81,7 @@ def _checked_rule(section: StyleSection) -> str:
             expected="prepend, or the role system",
             cure="Add --set data.style.mode=prepend, or --set data.style.role=system",
         )
-    return _storable(section.rule)
-
-
-def _storable(rule: str) -> str:
-    """The rule without what no processed text holds, such as the line ends of Windows."""
-    probe, _ = clean(Conversation((Message("user", rule.strip()), Message("assistant", "-")), ""))
-    return probe.messages[0].content
+    return rule
 
 
 def _begins_with(text: str, rule: str) -> bool:
