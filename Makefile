@@ -176,7 +176,7 @@ tb-clean: $(core) ## stop it and delete outputs/tb, the curves of every run
 .PHONY: clean lint test
 
 clean: ## delete processed data and caches; never models, runs, adapters or raw data
-	rm -rf data/processed data/processed_with_style data/rendered data/cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf data/processed data/processed_with_style data/rendered outputs/.cache .pytest_cache .ruff_cache .hypothesis
 	find scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lint: $(dev) ## ruff, shellcheck, and docs/CONFIG.md against the schema

@@ -186,7 +186,7 @@ def test_clean_deletes_what_can_be_made_again_and_nothing_else(tmp_path: Path) -
     (tmp_path / "Makefile").symlink_to(ROOT / "Makefile")
     assert run("make", "setup-dirs", folder=tmp_path).returncode == 0
     kept = ["data/raw/mine.csv", "models/m/weights", "outputs/run/adapter/w", "adapters/last", "data/sample/s.jsonl"]
-    gone = ["data/processed/train.jsonl", "data/processed_with_style/x", "data/rendered/x", "data/cache/x"]
+    gone = ["data/processed/train.jsonl", "data/processed_with_style/x", "data/rendered/x", "outputs/.cache/x"]
     gone += [".pytest_cache/x", "scripts/sftlib/__pycache__/x.pyc", "tests/__pycache__/x.pyc"]
     for name in kept + gone:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
