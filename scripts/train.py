@@ -67,7 +67,7 @@ def work(args: argparse.Namespace) -> int:
             ("best", f"{report.best['metric']} {report.best['value']:.4f}" if report.best else None),
             ("tokens/s", times.get("tokens_per_second")),
             ("peak memory, GiB", times.get("peak_memory_gib")),
-            ("time", human_duration(times["seconds"]) if "seconds" in times else None),
+            ("time", human_duration(times["wall_seconds"])),
             ("adapter", str(run.adapter)),
         ],
     )  # fmt: skip

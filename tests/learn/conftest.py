@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_training import PAD, train_section
+from tiny_training import PAD, llama, train_section, with_lora
 from torch import nn
 
 from sftlib.config.schema import LoggingSection
 from sftlib.learn.fitting import build_trainer
 from sftlib.run.folder import RunFolder
 from sftlib.tokens.dataset import ExampleDataset
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _little_garbage() -> None:
+    """Keep PyTorch's own objects out of the collection that Accelerate makes at each start of a training (1 s)."""
+    with_lora(llama())
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def run(make_trainer, model: nn.Module, *, name: str, stop: int | None = None, r
 @pytest.mark.parametrize("make_model", [make_lora, make_full])
 @pytest.mark.parametrize("stop", [1, 2, 5])
 def test_resumed_weights_are_bit_identical(make_trainer, make_model, stop: int) -> None:
-    whole, report = run(make_trainer, make_model(), name="whole")
+    whole, report = run(make_trainer, make_model(), name="whole", train={"save_strategy": "no"})
     assert (report.steps, report.resumed_from) == (8, 0)
     run(make_trainer, make_model(), name="cut", stop=stop)
     again, report = run(make_trainer, make_model(), name="cut", resume=True)
@@ -73,7 +73,7 @@ def test_resumed_weights_are_bit_identical(make_trainer, make_model, stop: int) 
 
 
 def test_resume_goes_on_from_the_last_save_when_the_stop_came_later(make_trainer) -> None:
-    whole, _ = run(make_trainer, make_lora(), name="whole", train={"save_steps": 3})
+    whole, _ = run(make_trainer, make_lora(), name="whole", train={"save_strategy": "no"})
     run(make_trainer, make_lora(), name="cut", stop=5, train={"save_steps": 3})
     again, report = run(make_trainer, make_lora(), name="cut", resume=True, train={"save_steps": 3})
     assert report.resumed_from == 3
@@ -125,7 +125,7 @@ def test_the_patience_used_up_is_remembered(make_trainer) -> None:
 
 
 def test_a_torn_checkpoint_is_passed_over(make_trainer, capsys: pytest.CaptureFixture[str]) -> None:
-    whole, _ = run(make_trainer, make_lora(), name="whole")
+    whole, _ = run(make_trainer, make_lora(), name="whole", train={"save_strategy": "no"})
     cut, _ = run(make_trainer, make_lora(), name="cut", stop=5)
     torn: Path = cut.run.path / "checkpoint-5" / "optimizer.pt"
     torn.write_bytes(torn.read_bytes()[:100])

@@ -146,7 +146,7 @@ def _add(weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor, info: AdapterIn
             f"{name} is {tuple(weight.shape)} in the base and {tuple(update.shape)} in the adapter.",
             where=str(info.folder), expected="the base it was trained on", cure="Set model.name to that base.",
         )  # fmt: skip
-    return weight.float().add_(update, alpha=info.scaling)
+    return torch.add(weight.float(), update, alpha=info.scaling)  # never in place: it may be the file itself
 
 
 def _cast(weight: torch.Tensor, dtype: torch.dtype, name: str) -> torch.Tensor:
