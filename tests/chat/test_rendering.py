@@ -174,6 +174,36 @@ def test_tags_stand_alone_where_prefixes_do_not_apply() -> None:
     assert marked(render_conversation(talk("q", "a"), ChatTemplate(source, "t", TOKENS))) == "U:qA:«a</s>»"
 
 
+def test_touching_tags_are_one_span() -> None:
+    source = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}A:{% generation %}{{ m.content }}{% endgeneration %}"
+        "{% generation %}{{ eos_token }}{% endgeneration %}{% else %}U:{{ m.content }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}A:<think>{% endif %}"
+    )
+    assert marked(render_conversation(talk("q", "a"), ChatTemplate(source, "t", TOKENS))) == "U:qA:«a</s>»"
+
+
+@pytest.mark.parametrize("say", ["", "{{ m.content }}{{ m.content }}"])
+def test_an_answer_that_is_not_shown_exactly_once(say: str) -> None:
+    with pytest.raises(ModelError, match="exactly once"):
+        render_conversation(talk("q", "a"), template(ROLE + say + "<|e|>"))
+
+
+def test_an_ending_that_depends_on_the_answer() -> None:
+    odd = template(ROLE + "{{ m.content }}<|e|>{{ '!' if m.content == 'odd' }}")
+    assert marked(render_conversation(talk("q", "a"), odd)) == "U:q<|e|>A:«a<|e|>»"
+    with pytest.raises(ModelError, match="cannot be masked"):
+        render_conversation(talk("q", "odd"), odd)
+    with pytest.raises(ModelError, match="cannot be masked"):  # the earlier turn alone is not enough
+        render_conversation(talk("q", "a", "r", "odd"), odd)
+
+
+def test_an_answer_that_the_template_drops() -> None:
+    source = "{% for m in messages if m.content %}{{ m.role + ': ' + m.content + eos_token }}{% endfor %}"
+    with pytest.raises(ModelError, match="cannot be masked"):
+        render_conversation(talk("q", ""), ChatTemplate(source, "model", TOKENS))
+
+
 @pytest.mark.parametrize("say", ["{{ m.content }}<|e|>", "{% generation %}{{ m.content }}<|e|>{% endgeneration %}"])
 def test_an_opening_assistant_message_is_context(say: str) -> None:
     chosen = template("{% if m.role == 'user' %}U:{{ m.content }}<|e|>{% else %}A:" + say + "{% endif %}")

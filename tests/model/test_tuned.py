@@ -109,7 +109,9 @@ def test_non_finite_weights_are_never_saved(stored, template, tmp_path: Path, ba
 
 
 def save(folder: Path, model, stored, template, **options) -> None:
-    save_tuned(folder, model, load_tokenizer(stored.folder), template, base=describe_base(stored), stop_ids=[2], **options)
+    save_tuned(
+        folder, model, load_tokenizer(stored.folder), template, base=describe_base(stored), stop_ids=[2], **options
+    )
 
 
 def test_never_overwritten_unless_told(stored, template, make_adapter):
@@ -161,7 +163,13 @@ def test_a_broken_generation_config_of_the_base_is_no_obstacle(stored, template,
 
 def test_an_adapter_from_elsewhere_without_a_tokenizer(stored, make_adapter, capsys):
     folder = make_adapter()
-    for name in ("base.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
+    for name in (
+        "base.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        "generation_config.json",
+    ):
         (folder / name).unlink()
     tuned = load_tuned(folder, load, stored)
     assert tuned.template is None

@@ -15,7 +15,9 @@ from sftlib.model import adapters, verify
 from sftlib.model.merge import merge_adapter
 from sftlib.model.verify import answer_with_plain_transformers, verify_merge
 
-PROMPTS = [f"<|im_start|>user\n{q}<|im_end|>\n<|im_start|>assistant\n" for q in ("What is two plus two?", "the sun", "a")]
+PROMPTS = [
+    f"<|im_start|>user\n{q}<|im_end|>\n<|im_start|>assistant\n" for q in ("What is two plus two?", "the sun", "a")
+]
 
 
 @pytest.fixture

@@ -53,6 +53,7 @@ def test_only_the_last_micro_batch_is_not_full() -> None:
         spread = [max(lengths[i] for i in b) - min(lengths[i] for i in b) for b in whole]
         assert max(spread) < 60  # each is cut out of one sorted pool of 200
         assert len(whole[-1]) == 3
+        assert (1002 in whole[0]) == (epoch == 0)  # the longest comes first, once
 
 
 def test_epochs_and_seeds_differ_and_lengths_are_mixed() -> None:

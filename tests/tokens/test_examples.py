@@ -9,7 +9,7 @@ import pytest
 from families import FAMILIES
 from hypothesis import given, settings
 from strategies import conversations
-from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from sftlib.chat.conversation import Conversation, Message
@@ -48,7 +48,8 @@ def test_by_hand() -> None:
 
 def test_nothing_is_added_and_the_first_token_is_never_trained() -> None:
     tokenizer = words("?", "a", special=(AddedToken("<s>", special=True), END))
-    tokenizer.bos_token = "<s>"
+    tokenizer._tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 2)])
+    assert tokenizer("a")["input_ids"] == [2, 1]
     (example,) = encode([Rendered("a</s>", ((0, 5),), "t:1")], tokenizer)
     assert (example.input_ids, example.labels) == ([1, 3], [IGNORED, 3])
 
@@ -77,6 +78,11 @@ def test_an_end_of_turn_that_somebody_wrote_is_not_trained_but_counted(tokenizer
     assert example.labels.count(end) == example.stray_ends == 1
     assert example.labels[-2] == end  # the real one; the newline behind it is not trained
     assert tokenizer.decode([label for label in example.labels if label != IGNORED]) == "ab<|im_end|>"
+
+
+def test_words_may_repeat() -> None:
+    (example,) = encode([Rendered("q|a|b|a", ((2, 7),), "t:1")], words("?", "q", "a", "b", special=(END,)))
+    assert (example.labels, example.stray_ends) == ([-100, 2, 3, 2], 0)
 
 
 @pytest.mark.parametrize("answer", ["👩‍🚀 ok", "漢字", "日本👍", " é", "\n\nfour", "four  ", ""])
