@@ -142,7 +142,7 @@ def sync_file(path: str | Path) -> None:
 
 
 def sync_folder(path: str | Path) -> None:
-    """Flush a folder's entries to the disk, so that a rename inside it survives a power cut. Windows has no such call."""
+    """Flush a folder's entries to the disk, so that a rename in it survives a power cut. Windows has no such call."""
     if os.name == "posix":
         sync_file(path)
 

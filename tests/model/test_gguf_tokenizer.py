@@ -135,7 +135,10 @@ def test_swapped_pieces_and_merges_are_seen(smollm, tmp_path: Path):
     tokens, merges = list(smollm["tokenizer.ggml.tokens"]), list(smollm["tokenizer.ggml.merges"])
     tokens[40], tokens[41] = tokens[41], tokens[40]
     merges[0], merges[1] = merges[1], merges[0]
-    for change, named in (({"tokenizer.ggml.tokens": tokens}, "vocabulary"), ({"tokenizer.ggml.merges": merges}, "merges")):
+    for change, named in (
+        ({"tokenizer.ggml.tokens": tokens}, "vocabulary"),
+        ({"tokenizer.ggml.merges": merges}, "merges"),
+    ):
         with pytest.raises(ModelError, match=named):
             verify_tokenizer(saved(build_tokenizer(smollm | change), tmp_path / named), smollm)
 

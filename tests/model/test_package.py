@@ -16,7 +16,10 @@ from sftlib.model.package import gguf_from_package, parse_requirement
 def install(folder: Path, name: str, version: str, files: dict[str, bytes], requires: tuple[str, ...] = ()) -> None:
     """Lay a package out as pip does; importing it is an error."""
     module = name.replace("-", "_")
-    files = {f"{module}/__init__.py": b"raise AssertionError('imported')", **{f"{module}/{k}": v for k, v in files.items()}}
+    files = {
+        f"{module}/__init__.py": b"raise AssertionError('imported')",
+        **{f"{module}/{k}": v for k, v in files.items()},
+    }
     for path, content in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content)
@@ -45,7 +48,9 @@ def index(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple]:
         commands.append(command)
         name = command[-1].partition("==")[0]
         if name not in packages:
-            return subprocess.CompletedProcess(command, 1, "", "ERROR: No matching distribution found for it\nnotice: x")
+            return subprocess.CompletedProcess(
+                command, 1, "", "ERROR: No matching distribution found for it\nnotice: x"
+            )
         install(Path(command[command.index("--target") + 1]), *packages[name])
         return subprocess.CompletedProcess(command, 0, "", "")
 

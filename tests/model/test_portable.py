@@ -17,7 +17,8 @@ SIMPLE = {
     "eos is added": "### Human: {{ user }}\n### Assistant: {{ assistant }}\n",
     "a marker of its own": "{% if system %}S:{{ system }}\n{% endif %}U:{{ user }}\nA:{{ assistant }}<|endoftext|>",
     "blanks and breaks": "\n\n  U: {{ user }}  \n   A: {{ assistant | trim }}   ",
-    "blocks at line ends": "{% if system %}\n  {{ system }}\n{% endif %}\n{{ user }}\n{{ assistant }}{% if true %}\n{% endif %}",
+    "blocks at line ends": "{% if system %}\n  {{ system }}\n{% endif %}\n"
+    "{{ user }}\n{{ assistant }}{% if true %}\n{% endif %}",
 }
 TURN = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]
 SYSTEM = {"role": "system", "content": "Be brief. {{ no }}"}

@@ -31,7 +31,8 @@ def logits(model) -> torch.Tensor:
 
 def test_adapter_folder_is_complete(make_adapter):
     assert sorted(file.name for file in make_adapter().iterdir()) == [
-        "adapter_config.json", "adapter_model.safetensors", "base.json", "chat_template.jinja", "generation_config.json",
+        "adapter_config.json", "adapter_model.safetensors", "base.json", "chat_template.jinja",
+        "generation_config.json",
         "tokenizer.json", "tokenizer_config.json",
     ]  # fmt: skip
 
