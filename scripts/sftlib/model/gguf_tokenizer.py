@@ -95,8 +95,7 @@ def verify_tokenizer(tokenizer: PreTrainedTokenizerBase, metadata: dict[str, Any
         and len(tokenizer) == len(tokens),
         "merges": not is_exact or merges == metadata["tokenizer.ggml.merges"],
         "special tokens": all(
-            getattr(tokenizer, f"{role}_token_id") == special_ids(metadata).get(role)
-            for role in ("bos", "eos", "unk", "pad")
+            getattr(tokenizer, f"{role}_token_id") == id_ for role, id_ in special_ids(metadata).items()
         ),
         "way of cutting text": all(backend[part] == built[part] for part in ("normalizer", "pre_tokenizer", "decoder")),
         "opening token": (tokenizer("a").input_ids[0] == bos) == (bos is not None and _flag(metadata, "add_bos_token")),
