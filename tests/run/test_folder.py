@@ -58,6 +58,8 @@ def test_a_run_is_new_then_interrupted_then_finished(tmp_path: Path) -> None:
     assert run.state == "new"
     assert open_run(tmp_path / "outputs", "first", "never") == run  # nothing in it yet
     files.write_text(run.config, "seed: 1\n")
+    assert run.state == "new"  # it failed before its first checkpoint: there is nothing to lose
+    (run.path / "checkpoint-3").mkdir()
     assert run.state == "interrupted"
     assert open_run(tmp_path / "outputs", "first", "auto") == run
     assert open_run(tmp_path / "outputs", "first", "outputs/other/checkpoint-3") == run
@@ -87,7 +89,7 @@ def test_a_folder_in_the_place_of_the_link_is_not_replaced(tmp_path: Path) -> No
     (tmp_path / "adapters/last").mkdir(parents=True)
     with pytest.raises(MixError, match="is not a link"):
         finish(tmp_path / "outputs", "one")
-    assert RunFolder(tmp_path / "outputs", "one").state == "interrupted"
+    assert RunFolder(tmp_path / "outputs", "one").state != "finished"
 
 
 @pytest.mark.parametrize("name", ["", "tb", "../up", "a/b", ".hidden", "with space", "-dash", "ä"])
@@ -111,7 +113,7 @@ def test_a_run_that_is_not_there_says_which_are(tmp_path: Path) -> None:
         find_run(tmp_path)
     assert caught.value.cure == "make train"
     finish(tmp_path, "first")
-    files.write_text(open_run(tmp_path, "second", "auto").config, "")
+    (open_run(tmp_path, "second", "auto").path / "checkpoint-3").mkdir()
     with pytest.raises(ModelError, match=r"no finished run second\. It was begun, but is not finished\.") as caught:
         find_run(tmp_path, "second")
     assert caught.value.expected == "one of: first"

@@ -116,9 +116,16 @@ def test_every_key_of_the_config_is_kept_or_left_out_on_purpose() -> None:
     assert kept == {"seed", "model", "tuning", "train", "data"}
 
 
+def interrupted(run: RunFolder, made_by: Stamp | None) -> RunFolder:
+    """A run with a checkpoint."""
+    (run.path / "checkpoint-3").mkdir()
+    if made_by:
+        made_by.write(run)
+    return run
+
+
 def test_continuing_with_something_else_is_refused_and_each_thing_named(run: RunFolder) -> None:
-    refuse_to_mix(run, stamp())  # nothing stamped yet
-    stamp().write(run)
+    interrupted(run, stamp())
     refuse_to_mix(run, stamp())
     settings = {**stamp().settings, "train.epochs": 9.0}
     with pytest.raises(MixError) as caught:
@@ -127,9 +134,34 @@ def test_continuing_with_something_else_is_refused_and_each_thing_named(run: Run
     assert caught.value.cure == "Put them back, or start another: RUN=first-2"
 
 
-def test_other_code_is_a_warning(run: RunFolder) -> None:
+def test_a_run_without_checkpoints_holds_nothing_to_mix(run: RunFolder) -> None:
+    refuse_to_mix(run, stamp())
+    stamp().write(run)  # and then it failed, say at a wrong setting
+    refuse_to_mix(run, stamp(template=B))
+
+
+def test_checkpoints_that_nothing_vouches_for_are_not_continued(run: RunFolder) -> None:
+    with pytest.raises(MixError, match="Nothing says what made the checkpoints"):
+        refuse_to_mix(interrupted(run, None), stamp())
+
+
+def test_a_checkpoint_of_another_run_is_compared_too(run: RunFolder) -> None:
+    other = interrupted(open_run(run.root, "other", "auto"), stamp(template=B))
+    path = str(other.path / "checkpoint-3")
+    refuse_to_mix(run, stamp(template=B), path)
+    with pytest.raises(MixError, match="The run other was made by something else: template was bbbb"):
+        refuse_to_mix(run, stamp(), path)
+    refuse_to_mix(run, stamp(), "auto")
+
+
+def test_warnings_of_the_first_session_stay_after_a_resume(run: RunFolder) -> None:
+    interrupted(run, stamp(warnings=["before the kill"]))
     stamp().write(run)
-    refuse_to_mix(run, stamp(code={"git": "unknown", "scripts": B}))
+    assert Stamp.read(run).warnings[0] == "before the kill"
+
+
+def test_other_code_is_a_warning(run: RunFolder) -> None:
+    refuse_to_mix(interrupted(run, stamp()), stamp(code={"git": "unknown", "scripts": B}))
     assert "was begun with other code (aaaaaaaaaaaa)" in console.warnings()[-1]
 
 

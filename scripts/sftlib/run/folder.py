@@ -96,10 +96,10 @@ class RunFolder:
 
     @property
     def state(self) -> Literal["new", "interrupted", "finished"]:
-        """`new`: nothing there. `interrupted`: begun and not finished."""
+        """`new`: no weights of it yet. `interrupted`: there are checkpoints, and it is not finished."""
         if self.summary.is_file():
             return "finished"
-        return "interrupted" if self.path.is_dir() and any(self.path.iterdir()) else "new"
+        return "interrupted" if any(self.path.glob("checkpoint-*")) else "new"
 
     def finish(self, summary: Mapping[str, Any], links: Path = Path("adapters")) -> None:
         """Point `<links>/last` at its adapter and mark the run as finished."""

@@ -68,8 +68,9 @@ class Stamp:
     warnings: list[str] = field(default_factory=list)
 
     def write(self, run: RunFolder) -> None:
-        """Write stamp.json, with the warnings said so far; call it again at the end for the later ones."""
-        warnings = list(dict.fromkeys([*self.warnings, *console.warnings()]))
+        """Write stamp.json with all that was warned of so far, before a resume too; again at the end, for the rest."""
+        earlier = Stamp.read(run).warnings if run.state == "interrupted" and run.stamp.is_file() else []
+        warnings = list(dict.fromkeys([*earlier, *self.warnings, *console.warnings()]))
         files.write_json(run.stamp, {**asdict(self), "warnings": warnings})
 
     @classmethod
@@ -112,22 +113,38 @@ def compare(old: Stamp, new: Stamp) -> list[Difference]:
     ]
 
 
-def refuse_to_mix(run: RunFolder, new: Stamp) -> None:
-    """Raise MixError, listing every difference, if an interrupted run was made by something else. A new run passes."""
-    if not run.stamp.is_file():
-        return
-    old = Stamp.read(run)
+def refuse_to_mix(run: RunFolder, new: Stamp, resume: str = "auto") -> None:
+    """Raise MixError, listing every difference, if what is to be continued was made by something else.
+
+    resume: train.resume; when it is a checkpoint's path, the run that the checkpoint belongs to is compared as well.
+    A run without checkpoints passes: it holds nothing to mix.
+    """
+    owners = [run] if run.state != "new" else []
+    if resume not in ("auto", "never"):
+        folder = Path(resume).resolve().parent
+        owners.append(RunFolder(folder.parent, folder.name))
+    for owner in owners:
+        _refuse(owner, new)
+
+
+def _refuse(owner: RunFolder, new: Stamp) -> None:
+    if not owner.stamp.is_file():
+        raise MixError(
+            f"Nothing says what made the checkpoints in {owner.path}.", where=str(owner.stamp),
+            expected="the run's stamp", cure="Start another run: RUN=another",
+        )  # fmt: skip
+    old = Stamp.read(owner)
     differences = compare(old, new)
     if differences:
         listed = "; ".join(f"{d.key} was {_short(d.old)}, is {_short(d.new)}" for d in differences)
         raise MixError(
-            f"The run {run.name} was made by something else: {listed}.", where=str(run.stamp),
-            expected="the same data, template and settings", cure=f"Put them back, or start another: RUN={run.name}-2",
+            f"The run {owner.name} was made by something else: {listed}.", where=str(owner.stamp),
+            expected="the same data, template and settings",
+            cure=f"Put them back, or start another: RUN={owner.name}-2",
         )  # fmt: skip
     if old.code != new.code:
-        console.warn(
-            f"The run {run.name} was begun with other code ({_short(old.code['scripts'])}); it goes on with this one."
-        )
+        was = _short(old.code["scripts"])
+        console.warn(f"The run {owner.name} was begun with other code ({was}); it goes on with this one.")
 
 
 def code_revision(root: Path = files.ROOT) -> dict[str, str]:
