@@ -35,7 +35,7 @@ def test_a_block_of_commands_is_one_that_make_knows(tmp_path: Path, block: str) 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_every_target_and_variable_that_is_named_exists(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    spans = " ".join(re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)))
+    spans = "\n".join(re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)))
     named = set(re.findall(r"\bmake (?:-s )?([a-z][a-z0-9-]+)", spans))
     assert named
     assert named <= TARGETS
