@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from families import FAMILIES
 from hypothesis import given, settings
 from strategies import conversations
 
@@ -181,6 +182,14 @@ def test_touching_tags_are_one_span() -> None:
         "{% if add_generation_prompt %}A:<think>{% endif %}"
     )
     assert marked(render_conversation(talk("q", "a"), ChatTemplate(source, "t", TOKENS))) == "U:qA:«a</s>»"
+
+
+def test_two_answers_without_anything_between_them_are_two_spans() -> None:
+    conversation = Conversation(
+        (Message("user", "q"), Message("assistant", "a"), Message("assistant", "b")), "raw.jsonl:17"
+    )
+    mistral = FAMILIES["mistral"].template("mistral")
+    assert marked(render_conversation(conversation, mistral)) == "<s>[INST] q[/INST]« a</s>»« b</s>»"
 
 
 @pytest.mark.parametrize("say", ["", "{{ m.content }}{{ m.content }}"])

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataError, ModelError
 from . import sandbox
 from .conversation import Conversation
-from .templates import ChatTemplate
+from .templates import ChatTemplate, any_of
 
 if TYPE_CHECKING:
     from .stored import RenderedPair
@@ -111,7 +111,8 @@ def last_prompt_and_answer(conversation: Conversation) -> tuple[list[dict[str, A
 
 def special_text_in(conversation: Conversation, special_tokens: Collection[str]) -> list[str]:
     """The special tokens that somebody wrote as text: a tokenizer takes them for the real ones."""
-    return sorted(token for token in special_tokens if token and any(token in m.content for m in conversation.messages))
+    pattern = any_of(frozenset(special_tokens))
+    return sorted({token for message in conversation.messages for token in pattern.findall(message.content)})
 
 
 def _tagged_spans(
@@ -120,7 +121,8 @@ def _tagged_spans(
     """The tagged ranges cut behind their end-of-turn; None where the tags do not tell."""
     joined: list[Span] = []
     for start, end in ranges or []:
-        if joined and joined[-1][1] == start:
+        unended = joined and template.last_marker_end(text[slice(*joined[-1])]) is None
+        if unended and joined[-1][1] == start:  # one answer in two tags; of two answers the first has its end
             joined[-1] = (joined[-1][0], end)
         else:
             joined.append((start, end))
