@@ -28,7 +28,7 @@ from .config.schema import Config, ModelSection
 from .config.settling import settle_schedule, unheeded
 from .config.writing import to_yaml
 from .errors import DataError
-from .files import read_json, sha256_file, sha256_text, write_text
+from .files import sha256_file, sha256_text, write_text
 from .learn.checkpoints import choose_checkpoint
 from .learn.fitting import FitReport, build_trainer, fit
 from .learn.samples import SampleAnswers, SampleRow
@@ -48,11 +48,12 @@ from .model.portable import portable_template
 from .model.precision import Precision, choose_precision
 from .model.store import StoredModel
 from .model.store import fetch_model as fetch_from_store
-from .model.tokenizer import end_of_turn_ids, load_tokenizer
+from .model.tokenizer import end_of_turn_ids, load_tokenizer, read_generation_config
 from .model.tuned import load_tuned, save_tuned
 from .model.verify import MergeReport, answer_with_plain_transformers, verify_merge
 from .run.folder import RunFolder, default_name, open_run
 from .run.stamp import Stamp, code_revision, matching_settings, refuse_to_mix, write_backend
+from .tokens import showing
 from .tokens.cache import CacheKey, cached_examples, tokenizer_digest
 from .tokens.dataset import ExampleDataset
 from .tokens.examples import Tally, encode, tally
@@ -147,7 +148,9 @@ def load_text(config: Config) -> Text:
     stored = fetch_model(config)
     tokenizer = load_tokenizer(stored.folder, config.model.trust_remote_code)
     template = choose_template(config.data.template_path, *read_model_template(stored.folder))
-    return Text(stored, tokenizer, template, end_of_turn_ids(tokenizer, template, _generation_config(stored.folder)))
+    return Text(
+        stored, tokenizer, template, end_of_turn_ids(tokenizer, template, read_generation_config(stored.folder))
+    )
 
 
 def prepare(config: Config, text: Text, paths: Mapping[str, Path]) -> dict[str, Prepared]:
@@ -199,25 +202,15 @@ def _warn_of_markers(split: StoredSplit, text: Text, name: str) -> None:
         )
 
 
-def show_examples(text: Text, prepared: Prepared, count: int = 2) -> None:
+def show_examples(text: Text, prepared: Prepared) -> None:
     """Print real examples, supervised tokens coloured, and the share of supervised tokens."""
-    for example in prepared.examples.examples[:count]:
-        console.note(f"{example.source}: {len(example.input_ids)} tokens, {example.supervised} supervised")
-        pieces: list[tuple[list[int], bool]] = []
-        for token, label in zip(example.input_ids, example.labels, strict=True):
-            if not pieces or pieces[-1][1] != (label != -100):
-                pieces.append(([], label != -100))
-            pieces[-1][0].append(token)
-        console.coloured((text.tokenizer.decode(ids), trained) for ids, trained in pieces)
-    share = prepared.tally.supervised / prepared.tally.tokens
-    console.note(f"Supervised: {prepared.tally.supervised} of {prepared.tally.tokens} tokens ({share:.1%}).")
+    showing.show_examples(prepared.examples.examples, prepared.tally, text.tokenizer)
 
 
 def show_lengths(splits: Mapping[str, Prepared]) -> None:
     """Print what the length policy does to each split."""
     for name, prepared in splits.items():
-        rows = prepared.lengths.table()
-        console.table(f"{name}: {prepared.path}", ("", "count", "share", "where"), rows, to_stderr=True)
+        showing.show_lengths(f"{name}: {prepared.path}", prepared.lengths)
 
 
 # -- Training --------------------------------------------------------------------------------------------------------
@@ -405,10 +398,3 @@ def _prompts(config: Config, text: Text, count: int) -> list[str]:
         if split.kind == "conversations":
             return [render_prompt(last_prompt_and_answer(row)[0], text.template) for row in split.rows[:count]]
     return [render_prompt(opening(question, None), text.template) for question in BUILT_IN_PROMPTS[:count]]
-
-
-def _generation_config(folder: Path) -> Any:
-    from transformers import GenerationConfig
-
-    path = folder / "generation_config.json"
-    return GenerationConfig(**read_json(path)) if path.is_file() else None

@@ -152,3 +152,4 @@ def test_two_systems_answer_the_same_rows(speaker, split):
     assert report.settings["max_new_tokens"] == 6
     assert report.settings["sha256"] == evaluation.sha256_file(split.path)
     assert report.settings["systems"]["base"]["dtype"] == "float32"
+    assert report.settings["systems"]["base"]["depends_on_batch_size"] is False

@@ -159,7 +159,7 @@ class ChatTemplate:
 
 @lru_cache(maxsize=8)
 def any_of(tokens: frozenset[str]) -> re.Pattern[str]:
-    """A pattern for any of the tokens, the longest first: one pass over a text, be there five of them or five thousand."""
+    """A pattern for any of the tokens, the longest first: one pass over a text, however many tokens there are."""
     longest_first = sorted((re.escape(token) for token in tokens if token), key=len, reverse=True)
     return re.compile("|".join(longest_first) or "(?!)")
 

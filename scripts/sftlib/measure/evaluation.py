@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import torch
+
 from ..chat.rendering import answer_lead, last_prompt_and_answer, render_prompt
 from ..files import sha256_file, sha256_text
 from . import text
@@ -240,10 +242,12 @@ def _plain_text(target: str, tokenizer: PreTrainedTokenizerBase) -> str:
 
 def _about(speaker: Speaker) -> dict[str, Any]:
     model = speaker.model
+    four_bit = bool(getattr(model, "is_loaded_in_4bit", False))
     return {
         "name": speaker.name,
         "dtype": str(model.dtype).removeprefix("torch."),
-        "weights": "4-bit" if getattr(model, "is_loaded_in_4bit", False) else "as the dtype says",
+        "weights": "4-bit" if four_bit else "as the dtype says",
+        "depends_on_batch_size": model.dtype != torch.float32 or four_bit,  # see generate.py
         "device": str(model.device),
         "stop_ids": list(speaker.stop_ids),
         "template": speaker.template.origin,

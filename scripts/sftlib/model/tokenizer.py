@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ModelError
+from ..files import read_json
 from .quiet import quiet
 
 if TYPE_CHECKING:
@@ -78,6 +79,14 @@ def end_of_turn_ids(
             cure="Choose another data.template_path.",
         )  # fmt: skip
     return ids
+
+
+def read_generation_config(folder: str | Path) -> GenerationConfig | None:
+    """The generation config of a model's folder, None when it has none."""
+    from transformers import GenerationConfig
+
+    path = Path(folder) / "generation_config.json"
+    return GenerationConfig(**read_json(path)) if path.is_file() else None
 
 
 def _choose_pad(tokenizer: PreTrainedTokenizerBase, folder: Path) -> str:

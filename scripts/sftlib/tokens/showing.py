@@ -1,0 +1,47 @@
+"""Examples and lengths as a person reads them, before anything is trained.
+
+In: examples, their sums, a tokenizer; a length report. Out: text on the screen. Nothing is computed here.
+
+    «Step 1: ...<|im_end|>»        what is trained: green on a terminal, in quotation marks elsewhere
+
+Worst bug: a token shown as trained that is not (tests/tokens/test_showing.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .. import console
+from .examples import IGNORED, Example, Tally
+from .length import LengthReport
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SHOWN = 2  # examples: one may be odd, two show the rule
+
+
+def show_examples(examples: Sequence[Example], sums: Tally, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Print the first examples with their supervised tokens marked, and the share of supervised tokens of all."""
+    for example in examples[:SHOWN]:
+        console.note(f"{example.source}: {len(example.input_ids)} tokens, {example.supervised} supervised")
+        console.coloured((tokenizer.decode(ids), trained) for ids, trained in pieces(example))
+    share = sums.supervised / sums.tokens
+    console.note(f"Supervised: {sums.supervised} of {sums.tokens} tokens ({share:.1%}).")
+
+
+def pieces(example: Example) -> list[tuple[list[int], bool]]:
+    """The ids in runs of equal training: [([1, 7, 9], False), ([12, 2], True)]."""
+    runs: list[tuple[list[int], bool]] = []
+    for token, label in zip(example.input_ids, example.labels, strict=True):
+        is_trained = label != IGNORED
+        if not runs or runs[-1][1] != is_trained:
+            runs.append(([], is_trained))
+        runs[-1][0].append(token)
+    return runs
+
+
+def show_lengths(title: str, report: LengthReport) -> None:
+    """Print what the length policy took."""
+    console.table(title, ("", "count", "share", "where"), report.table(), to_stderr=True)
