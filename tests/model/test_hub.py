@@ -54,7 +54,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.requests.append((self.command, path, self.headers.get("Range")))
         if path.startswith("/api/models/org/model"):
             files = [
-                {"rfilename": n, "size": len(c), "blobId": hashlib.sha1(c).hexdigest()} for n, c in self.server.files.items()
+                {"rfilename": n, "size": len(c), "blobId": hashlib.sha1(c).hexdigest()}
+                for n, c in self.server.files.items()
             ]
             if "/tree/" in path:
                 tree = [{"type": "file", "path": f["rfilename"], "size": f["size"], "oid": f["blobId"]} for f in files]
@@ -113,7 +114,12 @@ def section(tmp_path: Path, **changes) -> ModelSection:
 def test_a_model_is_fetched_once_with_its_commit(server: Hub, tmp_path: Path, capfd):
     stored = fetch_model(section(tmp_path))
     assert stored.folder == tmp_path / "models" / "org--model"
-    assert (stored.name, stored.revision, stored.origin, stored.licence) == ("org/model", COMMIT, "hub:org/model", "mit")
+    assert (stored.name, stored.revision, stored.origin, stored.licence) == (
+        "org/model",
+        COMMIT,
+        "hub:org/model",
+        "mit",
+    )
     assert sorted(path.name for path in stored.folder.iterdir()) == [
         "chat_template.jinja", "config.json", "model.safetensors", "source.json", "tokenizer.json", "tokenizer_config.json",
     ]  # fmt: skip
@@ -140,7 +146,9 @@ def test_a_revision_has_its_own_folder(server: Hub, tmp_path: Path):
 def test_an_interrupted_download_goes_on(server: Hub, tmp_path: Path, monkeypatch):
     """The connection breaks after 300 000 bytes and stays broken; the second command asks for the rest only."""
     server.cut, server.cuts = 300_000, 99
-    monkeypatch.setattr("huggingface_hub.file_download.time", SimpleNamespace(sleep=lambda s: None, time=lambda: 0), raising=False)
+    monkeypatch.setattr(
+        "huggingface_hub.file_download.time", SimpleNamespace(sleep=lambda s: None, time=lambda: 0), raising=False
+    )
     with pytest.raises(ModelError) as caught:
         fetch_model(section(tmp_path))
     assert "goes on where it was" in caught.value.cure
@@ -149,7 +157,9 @@ def test_an_interrupted_download_goes_on(server: Hub, tmp_path: Path, monkeypatc
     server.requests.clear()
     stored = fetch_model(section(tmp_path))
     assert (stored.folder / "model.safetensors").read_bytes() == BIG
-    ranges = [range_ for command, path, range_ in server.requests if command == "GET" and path.endswith("model.safetensors")]
+    ranges = [
+        range_ for command, path, range_ in server.requests if command == "GET" and path.endswith("model.safetensors")
+    ]
     assert len(ranges) == 1
     assert int(ranges[0].removeprefix("bytes=").rstrip("-")) >= 300_000
 
