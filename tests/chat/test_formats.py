@@ -74,6 +74,7 @@ def turn(user: str, assistant: str, system: str | None = None) -> list[tuple[str
             turn("u", "1.10"),
         ),
         ({"question": None, "answer": None, "prompt": "p", "completion": "c"}, "prompt/completion", turn("p", "c")),
+        ({"instruction": None, "output": None, "q": "q", "a": "a"}, "question/answer", turn("q", "a")),
         ({"question": "q", "answer": None}, "question/answer", turn("q", "")),
     ],
 )

@@ -188,7 +188,9 @@ def test_memory_does_not_grow_with_the_file(raw, kind):
         if kind == "csv":
             return raw(f"{rows}.csv", "q,a\n" + "".join(f"{q},{a}\n" for q, a in pairs))
         lines = [json.dumps({"q": q, "a": a}) for q, a in pairs]
-        return raw(f"{rows}.{kind}", "\n".join(lines) if kind == "jsonl" else "[" + ",".join(lines) + "]")
+        return raw(
+            f"{rows}.{kind}", "\n".join(lines) if kind == "jsonl" else '{"n": 1, "data": [' + ",".join(lines) + "]}"
+        )
 
     def peak_mib(rows: int) -> float:
         done = subprocess.run(

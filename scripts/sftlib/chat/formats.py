@@ -202,9 +202,8 @@ def _message(item: Any) -> Message:
     said = item.get("role", item.get("from"))
     role = _ROLES.get(_fold(said)) if isinstance(said, str) else None
     if role is None:
-        raise RowError(
-            UNKNOWN_ROLE, f"{said!r}; known are {', '.join(dict.fromkeys(_ROLES.values()))}, human, gpt, function, ..."
-        )
+        known = ", ".join(dict.fromkeys(_ROLES.values()))
+        raise RowError(UNKNOWN_ROLE, f"{said!r}; known are {known}, and human, gpt, function and the like")
     content = _content(item.get("content", item.get("value")))
     extra = {key: plain(item[key]) for key in _KEPT if item.get(key) not in (None, [], "")}
     if call := item.get("function_call"):  # OpenAI's words before tool_calls
