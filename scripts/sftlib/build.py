@@ -39,18 +39,17 @@ from .measure.evaluation import EvaluationReport, ask, evaluate_systems, make_qu
 from .measure.lines import line_reader
 from .measure.report import show_report, write_report
 from .measure.responder import Responder, opening
-from .memory.probe import Device, find_device
+from .memory.probe import Device, find_device, main_memory
 from .model import merge as merging
 from .model.adapters import attach_adapter, enable_gradient_checkpointing
 from .model.backend import Backend, choose_backend
 from .model.base import describe_base, read_base
-from .model.portable import portable_template
 from .model.precision import Precision, choose_precision
 from .model.store import StoredModel
 from .model.store import fetch_model as fetch_from_store
 from .model.tokenizer import end_of_turn_ids, load_tokenizer, read_generation_config
 from .model.tuned import load_tuned, save_tuned
-from .model.verify import MergeReport, answer_with_plain_transformers, verify_merge
+from .model.verify import MergeReport, answer_with_plain_transformers, comparison_precision, verify_merge
 from .run.folder import RunFolder, default_name, open_run
 from .run.stamp import Stamp, code_revision, matching_settings, refuse_to_mix, write_backend
 from .tokens import showing
@@ -118,7 +117,8 @@ def settle(config: Config, device: Device | None = None) -> Config:
     model, tuning, train = config.model, config.tuning, config.train
     if model.name == "auto":
         model = model.model_copy(update={"name": GPU_MODEL if has_big_gpu else SMALL_MODEL})
-    mode = tuning.mode if tuning.mode != "auto" else ("qlora" if device.kind == "cuda" else "lora")
+    in_4_bits = tuning.backend in ("bnb", "unsloth") or (tuning.backend == "auto" and device.kind == "cuda")
+    mode = tuning.mode if tuning.mode != "auto" else ("qlora" if in_4_bits else "lora")
     backend = tuning.backend if tuning.backend != "auto" else ("bnb" if mode == "qlora" else "plain")
     precision = choose_precision(train.bf16, train.fp16, device)
     accumulation = train.grad_accum
@@ -255,7 +255,7 @@ def train(config: Config, text: Text, splits: Mapping[str, Prepared]) -> tuple[R
     )  # fmt: skip
     report = fit(trainer, choose_checkpoint(config.train.resume, run.path))
     save_tuned(
-        run.adapter, model, text.tokenizer, portable_template(text.template), base=base, stop_ids=text.stop_ids,
+        run.adapter, model, text.tokenizer, text.template, base=base, stop_ids=text.stop_ids,
         dtype=precision.dtype, replace=True,
     )  # fmt: skip
     stamp.write(run)
@@ -377,17 +377,17 @@ def merge(config: Config, *, adapter_folder: Path, out_folder: Path, dtype: str,
     """Fold an adapter into its base, then compare the two on prompts of the validation split."""
     import torch
 
-    device = find_device()
-    config = settle(_for_tuned(config, adapter_folder), device)
+    config = settle(_for_tuned(config, adapter_folder))
     text = load_text(config)
     target = {"bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
     merging.merge_adapter(text.stored, adapter_folder, out_folder, target)
-    # Float32 on the CPU, so that only the rounding of the stored weights is compared, and no GPU memory is asked for.
-    plain = choose_backend(config.tuning.model_copy(update={"mode": "lora", "backend": "plain"}), device)
-    exact = Precision("fp32", torch.float32, "a comparison of weights")
+    # On the CPU: it has the room, and no GPU memory is asked for.
+    memory = Device("cpu", "main memory", *main_memory())
+    plain = choose_backend(config.tuning.model_copy(update={"mode": "lora", "backend": "plain"}), memory)
+    precision = comparison_precision(text.stored.folder, memory)
     return verify_merge(
         text.stored, adapter_folder, out_folder, _prompts(config, text, prompts),
-        lambda folder: _load(plain, folder, config.model, exact, device, training=False),
+        lambda folder: _load(plain, folder, config.model, precision, memory, training=False),
     )  # fmt: skip
 
 

@@ -57,6 +57,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         yield staging
         for file in staging.rglob("*"):
             if file.is_file():
+                os.chmod(file, 0o666 & ~_umask())  # safetensors writes for its owner alone
                 sync_file(file)
         os.chmod(staging, 0o777 & ~_umask())
         os.rename(staging, path)

@@ -18,7 +18,7 @@ def train(**settings: object) -> Config:
     [
         {},
         {"load_best_model_at_end": False, "eval_strategy": "steps", "eval_steps": 5},
-        {"eval_strategy": "steps", "eval_steps": 5, "save_strategy": "steps", "save_steps": 15},
+        {"eval_strategy": "steps", "eval_steps": 5, "save_strategy": "steps", "save_steps": 5},
         {"eval_strategy": "steps", "evals_per_epoch": 2, "save_strategy": "steps", "saves_per_epoch": 2},
     ],
 )
@@ -33,6 +33,10 @@ def test_schedules_that_fit_are_left_alone(settings):
         (
             {"eval_strategy": "steps", "eval_steps": 5},
             "saved every 5 steps, when the model is evaluated, instead of once an epoch",
+        ),
+        (  # the best evaluation may be one that is not saved
+            {"eval_strategy": "steps", "eval_steps": 5, "save_strategy": "steps", "save_steps": 15},
+            "saved every 5 steps, when the model is evaluated, instead of every 15 steps",
         ),
         ({"save_strategy": "no"}, "saved once an epoch, when the model is evaluated, instead of never"),
         (

@@ -113,16 +113,6 @@ def test_times_an_epoch_become_steps() -> None:
     assert often.eval_steps == 1
 
 
-def test_the_best_checkpoint_needs_a_save_at_each_evaluation(capsys: pytest.CaptureFixture[str]) -> None:
-    best = {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 5, "save_strategy": "steps"}
-    assert arguments(**best, save_steps=5).save_steps == 5
-    assert capsys.readouterr().err == ""
-    assert arguments(**best, save_steps=10).save_steps == 5
-    assert "every 5 steps instead of every 10 steps" in capsys.readouterr().err.replace("\n", " ")
-    given = arguments(load_best_model_at_end=True, eval_strategy="epoch", save_strategy="no")
-    assert given.save_strategy == "epoch"
-
-
 @pytest.mark.parametrize(
     ("metric", "asked", "meant"),
     [("eval_loss", None, False), ("eval_rougeL", None, True), ("eval_loss", True, True), ("eval_rougeL", False, False)],

@@ -1,4 +1,4 @@
-"""The hub, played by a small server on this machine: one commit, the right files, and going on after an interruption."""
+"""The hub, played by a small server on this machine: one commit, the right files, going on after an interruption."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class Hub(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.files = {
-            "config.json": b"{}", "tokenizer.json": b"{}", "tokenizer_config.json": b"{}", "chat_template.jinja": b"{{ x }}",
+            "config.json": b"{}", "tokenizer.json": b"{}", "tokenizer_config.json": b"{}",
+            "chat_template.jinja": b"{{ x }}",
             "model.safetensors": BIG, "pytorch_model.bin": b"pickle", "modeling_x.py": b"code", "README.md": b"# x",
             "consolidated.safetensors": b"again", "onnx/model.onnx": b"x", "original/weights.safetensors": b"x",
         }  # fmt: skip
@@ -97,6 +98,8 @@ def server(monkeypatch: pytest.MonkeyPatch):
     """A running hub that huggingface_hub takes for the real one."""
     hub_server = Hub()
     threading.Thread(target=hub_server.serve_forever, daemon=True).start()
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, hub_server.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "ENDPOINT", hub_server.url)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
@@ -121,7 +124,8 @@ def test_a_model_is_fetched_once_with_its_commit(server: Hub, tmp_path: Path, ca
         "mit",
     )
     assert sorted(path.name for path in stored.folder.iterdir()) == [
-        "chat_template.jinja", "config.json", "model.safetensors", "source.json", "tokenizer.json", "tokenizer_config.json",
+        "chat_template.jinja", "config.json", "model.safetensors", "source.json", "tokenizer.json",
+        "tokenizer_config.json",
     ]  # fmt: skip
     assert (stored.folder / "model.safetensors").read_bytes() == BIG
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["org--model"]
@@ -143,25 +147,39 @@ def test_a_revision_has_its_own_folder(server: Hub, tmp_path: Path):
     assert any(path.endswith("/revision/feature%2Fx") for _, path, _ in server.requests)
 
 
-def test_an_interrupted_download_goes_on(server: Hub, tmp_path: Path, monkeypatch):
-    """The connection breaks after 300 000 bytes and stays broken; the second command asks for the rest only."""
-    server.cut, server.cuts = 300_000, 99
-    monkeypatch.setattr(
-        "huggingface_hub.file_download.time", SimpleNamespace(sleep=lambda s: None, time=lambda: 0), raising=False
-    )
+def ranges_of(server: Hub, name: str) -> list[str | None]:
+    return [range_ for command, path, range_ in server.requests if command == "GET" and path.endswith(name)]
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch):
+    """Between two tries, huggingface_hub sleeps."""
+    monkeypatch.setattr("huggingface_hub.file_download.time", SimpleNamespace(sleep=lambda seconds: None))
+
+
+def test_a_broken_connection_is_taken_up_where_it_broke(server: Hub, tmp_path: Path, no_waiting, monkeypatch):
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100_000)
+    server.cut, server.cuts = 300_000, 2
+    stored = fetch_model(section(tmp_path))
+    assert (stored.folder / "model.safetensors").read_bytes() == BIG
+    first, *later = ranges_of(server, "/model.safetensors")
+    assert first is None
+    assert len(later) == 2
+    assert all(int(range_.removeprefix("bytes=").rstrip("-")) > 0 for range_ in later)
+
+
+def test_a_stopped_download_keeps_the_files_that_arrived(server: Hub, tmp_path: Path, no_waiting):
+    server.cut, server.cuts = 0, 99
     with pytest.raises(ModelError) as caught:
         fetch_model(section(tmp_path))
-    assert "goes on where it was" in caught.value.cure
+    assert "files that have arrived are kept" in caught.value.cure
     assert not (tmp_path / "models" / "org--model").exists()
     server.cuts = 0
     server.requests.clear()
     stored = fetch_model(section(tmp_path))
     assert (stored.folder / "model.safetensors").read_bytes() == BIG
-    ranges = [
-        range_ for command, path, range_ in server.requests if command == "GET" and path.endswith("model.safetensors")
-    ]
-    assert len(ranges) == 1
-    assert int(ranges[0].removeprefix("bytes=").rstrip("-")) >= 300_000
+    assert len(ranges_of(server, "/model.safetensors")) == 1
+    assert ranges_of(server, "/config.json") == []
 
 
 def test_files_of_another_commit_do_not_stay(server: Hub, tmp_path: Path):

@@ -98,7 +98,7 @@ def test_package(installed: Path, tmp_path: Path, no_network: None):
     shutil.rmtree(installed)
     assert fetch(tmp_path, "pip:tiny-gguf").origin == "pip:tiny-gguf==1.2"
     assert fetch(tmp_path, "pip:tiny-gguf==1.2").folder == stored.folder
-    with pytest.raises(MixError, match="tiny-gguf==1.2 under this name"):
+    with pytest.raises(MixError, match=r"tiny-gguf==1\.2 under this name"):
         fetch(tmp_path, "pip:tiny-gguf==1.3")
 
 

@@ -11,6 +11,7 @@ from model_parts import BF16, load
 from safetensors.torch import load_file, save_file
 
 from sftlib.errors import MixError, ModelError
+from sftlib.memory.probe import Device
 from sftlib.model import adapters, verify
 from sftlib.model.merge import merge_adapter
 from sftlib.model.verify import answer_with_plain_transformers, verify_merge
@@ -119,3 +120,8 @@ def test_kl_by_hand():
 def test_answers_with_plain_transformers(merged):
     _, out = merged()
     assert isinstance(answer_with_plain_transformers(out, "What is two plus two?", 4), str)
+
+
+@pytest.mark.parametrize(("free", "name"), [(10**9, "fp32"), (1000, "bf16")])
+def test_the_comparison_is_in_float32_where_that_fits(stored, free, name):
+    assert verify.comparison_precision(stored.folder, Device("cpu", "main memory", free, free)).name == name

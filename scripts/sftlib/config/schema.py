@@ -67,7 +67,7 @@ class TuningSection(Section):
 
     mode: Literal["auto", "qlora", "lora", "full"] = Field(
         "auto", description="`qlora`: 4-bit base and adapter; `lora`: 16-bit base and adapter; `full`: every weight. "
-        "`auto`: qlora on a GPU, lora elsewhere.",
+        "`auto`: qlora with bnb or unsloth, or on a GPU; else lora.",
     )  # fmt: skip
     backend: Literal["auto", "plain", "bnb", "unsloth"] = Field(
         "auto", description="`plain`: transformers alone; `bnb`: bitsandbytes (NF4); `unsloth`: its kernels. "

@@ -16,24 +16,17 @@ from .schema import Config
 def settle_schedule(config: Config) -> tuple[Config, list[str]]:
     """Save when the model is evaluated, where the best checkpoint is to be loaded; a change is said in a sentence.
 
-    A best checkpoint is one that was both evaluated and saved. Saving every second or third evaluation is left alone.
+    A best checkpoint is one that was both evaluated and saved; saving at every second evaluation could miss it.
     """
     train = config.train
     if not train.load_best_model_at_end or train.eval_strategy == "no":
         return config, []
-    same_kind = train.save_strategy == train.eval_strategy and train.saves_per_epoch == train.evals_per_epoch
-    same_steps = train.save_steps == train.eval_steps
-    if train.save_steps and train.eval_steps:
-        same_steps = train.save_steps % train.eval_steps == 0
-    if same_kind and same_steps:
+    saves = train.save_strategy, train.save_steps, train.saves_per_epoch
+    evaluations = train.eval_strategy, train.eval_steps, train.evals_per_epoch
+    if saves == evaluations:
         return config, []
-    asked = _rhythm(train.save_strategy, train.save_steps, train.saves_per_epoch)
-    given = _rhythm(train.eval_strategy, train.eval_steps, train.evals_per_epoch)
-    follows = {
-        "save_strategy": train.eval_strategy,
-        "save_steps": train.eval_steps,
-        "saves_per_epoch": train.evals_per_epoch,
-    }
+    asked, given = _rhythm(*saves), _rhythm(*evaluations)
+    follows = dict(zip(("save_strategy", "save_steps", "saves_per_epoch"), evaluations, strict=True))
     message = (
         f"Checkpoints are saved {given}, when the model is evaluated, instead of {asked}: "
         "train.load_best_model_at_end needs a checkpoint where there is an evaluation."

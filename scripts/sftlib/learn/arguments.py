@@ -18,7 +18,6 @@ from typing import Literal
 
 from transformers import TrainingArguments
 
-from .. import console
 from ..config.schema import TrainSection
 from ..errors import ConfigError
 
@@ -58,7 +57,8 @@ def training_arguments(
     Raises ConfigError when an evaluation is scheduled and there is nothing to evaluate on, or the other way round.
     """
     plan = plan_steps(train, rows, processes=processes)
-    evaluate, save = _schedule(train, plan)
+    evaluate = _interval("eval", train.eval_strategy, train.eval_steps, train.evals_per_epoch, plan)
+    save = _interval("save", train.save_strategy, train.save_steps, train.saves_per_epoch, plan)
     if evaluate.strategy != "no" and not has_validation:
         raise ConfigError(
             "Evaluations are scheduled, but there are no validation rows.", where="train.eval_strategy",
@@ -117,18 +117,6 @@ class _Interval:
     steps: int | None = None
 
 
-def _schedule(train: TrainSection, plan: StepPlan) -> tuple[_Interval, _Interval]:
-    evaluate = _interval("eval", train.eval_strategy, train.eval_steps, train.evals_per_epoch, plan)
-    save = _interval("save", train.save_strategy, train.save_steps, train.saves_per_epoch, plan)
-    if train.load_best_model_at_end and save != evaluate:
-        console.warn(
-            f"Checkpoints are saved at every evaluation ({_words(evaluate)} instead of {_words(save)}): "
-            "train.load_best_model_at_end can only load what was saved."
-        )
-        save = evaluate
-    return evaluate, save
-
-
 def _interval(name: str, strategy: str, steps: int | None, times_an_epoch: int | None, plan: StepPlan) -> _Interval:
     if strategy == "no":
         return _Interval("no")
@@ -149,14 +137,6 @@ def _greater_is_better(train: TrainSection) -> bool:
     if train.greater_is_better is not None:
         return train.greater_is_better
     return train.metric_for_best_model != "eval_loss"
-
-
-def _words(interval: _Interval) -> str:
-    return (
-        f"every {interval.steps} steps"
-        if interval.steps
-        else {"no": "never", "epoch": "every epoch"}[interval.strategy]
-    )
 
 
 def _settled(value: int | bool | str, key: str) -> int | bool:

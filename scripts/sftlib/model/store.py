@@ -31,7 +31,7 @@ from ..units import human_bytes
 
 SOURCE_FILE = "source.json"
 PIP = "pip:"
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,16 @@
 """Measure a merged model against what it was merged from: the base with the adapter on top, not folded in.
 
 In come the base, the adapter, the merged folder and some prompts; out goes a `MergeReport`, written into the merged
-folder as merge_report.json. The reference answers each prompt greedily; both models then read the same prompts and
-answers, and at every answer position their next-token distributions are compared. One model is in memory at a time.
+folder as merge_report.json. One model is in memory at a time, and it is looked at in two ways.
 
-    mean KL 2e-6, max KL 9e-5, greedy agreement 100 %, and 1.3 from the adapter to the bare base: passed
+- Weights: every adapted layer in the merged file is W + update as peft computes it, up to rounding.
+- Behaviour: the reference answers each prompt greedily; both models then read the same prompts and answers, and at
+  every answer position their next-token distributions are compared. The distance from adapter to bare base is the
+  yardstick: a merge that forgets half the adapter lands a quarter of it away; rounding to 16 bits lands far below.
 
-The distance from adapter to bare base is the yardstick: a merge that forgets half the adapter lands a quarter of it
-away, whatever the adapter's strength; rounding to 16 bits lands far below. A merge that fails is renamed to
-<folder>.failed, so that nothing takes it for a model.
+    196 layers, mean KL 2e-6, max KL 9e-5, greedy agreement 100 %, and 1.3 from the adapter to the bare base: passed
+
+A merge that fails is renamed to <folder>.failed, so that nothing takes it for a model.
 
 Worst bug: a wrongly scaled merge that passes (tests/model/test_verify.py).
 """
@@ -16,6 +18,7 @@ Worst bug: a wrongly scaled merge that passes (tests/model/test_verify.py).
 from __future__ import annotations
 
 import gc
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -23,17 +26,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors import safe_open
 
 from .. import console
 from ..errors import MixError, ModelError
 from ..files import write_json
+from ..units import gib
 from .adapters import load_adapter
+from .base import tensor_files
+from .precision import Precision
 from .quiet import quiet
 from .store import StoredModel
 from .tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from ..memory.probe import Device
 
 REPORT = "merge_report.json"
 ANSWER_TOKENS = 32  # a prompt: enough positions to tell two models apart, few enough to hold their distributions
@@ -42,13 +52,17 @@ ANSWER_TOKENS = 32  # a prompt: enough positions to tell two models apart, few e
 MAX_MEAN_KL = 0.02  # nats a token
 MAX_SHARE_OF_ADAPTER = 0.1  # mean KL to the merged model, as a share of the mean KL to the bare base
 NEGLIGIBLE_KL = 1e-3  # nats a token: below it the yardstick itself is rounding noise
+HEADROOM = 1.3  # memory that answering takes, as a multiple of the weights
 MIN_AGREEMENT = 0.95  # share of positions with the same likeliest token
 
 
 @dataclass(frozen=True, slots=True)
 class MergeReport:
-    """Merged against base + adapter, over `positions` answer tokens of `prompts` prompts. KL in nats a token."""
+    """Merged against base + adapter: `wrong_layers` of `layers` adapted ones, then behaviour over `positions` answer
+    tokens of `prompts` prompts. KL in nats a token."""
 
+    layers: int
+    wrong_layers: list[str]
     prompts: int
     positions: int
     mean_kl: float
@@ -71,7 +85,7 @@ def verify_merge(
 
     Args:
         prompts: rendered, with the generation prompt at their end.
-        load: loads a model folder for generation, best in float32, so that only the rounding of the weights is seen.
+        load: loads a model folder for generation in float32, so that only the rounding of the weights is seen.
 
     Raises ModelError, after renaming the folder to `<folder>.failed`, when a threshold is passed.
     """
@@ -83,6 +97,7 @@ def verify_merge(
 
     model = load_adapter(load(base.folder), adapter_folder).eval()
     dtype = str(model.get_base_model().dtype).removeprefix("torch.")
+    layers, wrong = _compare_weights(model, merged_folder)
     texts = [_answer(model, tokenizer, ids) for ids in console.progress(encoded, "answering with the adapter")]
     starts = [ids.shape[1] for ids in encoded]
     reference = [_logprobs(model, text, start) for text, start in zip(texts, starts, strict=True)]
@@ -96,11 +111,22 @@ def verify_merge(
     merged = [_logprobs(model, text, start) for text, start in zip(texts, starts, strict=True)]
     to_merged = torch.cat([_kl(p, q) for p, q in zip(reference, merged, strict=True)])
     same = torch.cat([p.argmax(-1) == q.argmax(-1) for p, q in zip(reference, merged, strict=True)])
-    report = _judge(len(prompts), to_merged, same, to_base, dtype)
+    report = _judge(layers, wrong, len(prompts), to_merged, same, to_base, dtype)
     write_json(merged_folder / REPORT, asdict(report))
     if not report.passed:
         _refuse(merged_folder, report)
     return report
+
+
+def comparison_precision(base_folder: str | Path, memory: Device) -> Precision:
+    """Float32, which shows the rounding of the weights alone, where one such model fits; else bfloat16."""
+    weights = 0
+    for name, file in tensor_files(base_folder).items():
+        with safe_open(file, framework="pt") as opened:
+            weights += math.prod(opened.get_slice(name).get_shape())
+    if weights * 4 * HEADROOM <= memory.free_bytes:
+        return Precision("fp32", torch.float32, "a comparison of weights")
+    return Precision("bf16", torch.bfloat16, f"{gib(weights * 4)} in float32 do not fit the free memory")
 
 
 def answer_with_plain_transformers(folder: str | Path, question: str, max_new_tokens: int = 64) -> str:
@@ -117,9 +143,35 @@ def answer_with_plain_transformers(folder: str | Path, question: str, max_new_to
     return tokenizer.decode(answer[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True).strip()
 
 
-def _judge(prompts: int, to_merged: torch.Tensor, same: torch.Tensor, to_base: torch.Tensor, dtype: str) -> MergeReport:
+@torch.no_grad()
+def _compare_weights(model: PeftModel, merged_folder: Path) -> tuple[int, list[str]]:
+    """The number of adapted layers, and those whose merged weight is not base + update rounded once."""
+    from peft.tuners.lora import LoraLayer
+
+    files = tensor_files(merged_folder)
+    adapted = {name: layer for name, layer in model.get_base_model().named_modules() if isinstance(layer, LoraLayer)}
+    wrong = []
+    for name, layer in console.progress(list(adapted.items()), "comparing weights"):
+        base = layer.get_base_layer().weight
+        expected = base.float() + layer.get_delta_weight("default").float()
+        with safe_open(files[f"{name}.weight"], framework="pt") as file:
+            stored = file.get_tensor(f"{name}.weight")
+        limits = torch.finfo(stored.dtype)
+        step = max(limits.eps, torch.finfo(base.dtype).eps)
+        allowed = step * (expected.abs() + base.abs().float()) / 2 + limits.smallest_normal * limits.eps
+        if not ((stored.to(expected) - expected).abs() <= allowed).all():
+            wrong.append(name)
+    return len(adapted), wrong
+
+
+def _judge(
+    layers: int, wrong: list[str], prompts: int, to_merged: torch.Tensor, same: torch.Tensor, to_base: torch.Tensor,
+    dtype: str,
+) -> MergeReport:  # fmt: skip
     mean, yardstick, agreement = to_merged.mean().item(), to_base.mean().item(), same.float().mean().item()
     faults = []
+    if wrong:
+        faults.append(f"{len(wrong)} of {layers} adapted layers are not base + update, such as {wrong[0]}")
     if not torch.isfinite(to_merged).all():
         faults.append("its outputs are not finite")
         to_merged = torch.full_like(to_merged, sys.float_info.max)  # JSON has no infinity
@@ -133,8 +185,9 @@ def _judge(prompts: int, to_merged: torch.Tensor, same: torch.Tensor, to_base: t
     if agreement < MIN_AGREEMENT:
         faults.append(f"greedy agreement {agreement:.1%} is below {MIN_AGREEMENT:.0%}")
     return MergeReport(
-        prompts=prompts, positions=len(same), mean_kl=mean, max_kl=to_merged.max().item(), greedy_agreement=agreement,
-        mean_kl_to_base=yardstick, compute_dtype=dtype, passed=not faults, reason="; ".join(faults),
+        layers=layers, wrong_layers=wrong, prompts=prompts, positions=len(same), mean_kl=mean,
+        max_kl=to_merged.max().item(), greedy_agreement=agreement, mean_kl_to_base=yardstick, compute_dtype=dtype,
+        passed=not faults, reason="; ".join(faults),
     )  # fmt: skip
 
 
