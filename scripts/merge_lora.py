@@ -18,7 +18,7 @@ from pathlib import Path
 from sftlib import config, console
 from sftlib.errors import ModelError, UsageError
 
-QUESTION = "What is the capital of France?"
+QUESTION = "What is 12 + 30?"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

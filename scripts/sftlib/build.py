@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import console
 from .chat.model_files import read_model_template
@@ -30,7 +30,6 @@ from .config.writing import to_yaml
 from .errors import DataError
 from .files import sha256_file, sha256_text, write_text
 from .learn.checkpoints import choose_checkpoint
-from .learn.fitting import FitReport, build_trainer, fit
 from .learn.samples import SampleAnswers, SampleRow
 from .measure import text as text_metrics
 from .measure.batch_files import answer_questions, read_questions, write_answers
@@ -58,6 +57,9 @@ from .tokens.dataset import ExampleDataset
 from .tokens.examples import Tally, encode, tally
 from .tokens.length import LengthReport, apply_length_policy
 from .units import GIB
+
+if TYPE_CHECKING:
+    from .learn.fitting import FitReport
 
 __all__ = [
     "ChatSession", "answer_questions", "answer_with_plain_transformers", "evaluate", "fetch_model", "find_device",
@@ -102,9 +104,6 @@ class Speaker:
     template: ChatTemplate
     stop_ids: Sequence[int]
     name: str
-
-
-# -- The settled config ----------------------------------------------------------------------------------------------
 
 
 def settle(config: Config, device: Device | None = None) -> Config:
@@ -220,6 +219,8 @@ def train(config: Config, text: Text, splits: Mapping[str, Prepared]) -> tuple[R
     """Train a settled config on prepared splits (`train`, and `val` when there is one); write the run's folder."""
     from transformers import set_seed
 
+    from .learn.fitting import build_trainer, fit  # the Trainer takes seconds to import
+
     device = find_device()
     backend = choose_backend(config.tuning, device)
     precision = choose_precision(config.train.bf16, config.train.fp16, device)
@@ -259,8 +260,7 @@ def train(config: Config, text: Text, splits: Mapping[str, Prepared]) -> tuple[R
         dtype=precision.dtype, replace=True,
     )  # fmt: skip
     stamp.write(run)
-    done = {"steps": report.steps, "planned_steps": report.planned_steps, "loss": report.last_loss, "best": report.best}
-    run.finish(done)
+    run.finish(asdict(report))
     return run, report
 
 

@@ -10,6 +10,7 @@ Worst bug: a traceback for a user's mistake, or an error that exits with 0 (test
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +25,7 @@ from .errors import SftError
 from .units import human_duration
 
 T = TypeVar("T")
+PLAIN_WIDTH = 120  # of tables where there is no terminal to ask
 PLAIN_SECONDS = 10.0  # between two plain progress lines: about what people bear without a sign of life
 
 # No markup and no emoji: `a.yaml:100: [b]` is a place and a text, not a 💯 and bold.
@@ -70,7 +72,8 @@ def table(title: str, headers: Sequence[str], rows: Iterable[Sequence[object]], 
         grid.add_column(Text(header), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         grid.add_row(*(Text(cell) for cell in row))
-    (_err if to_stderr else _out).print(grid, soft_wrap=False)
+    console = _err if to_stderr else _out
+    console.print(grid, soft_wrap=False, width=None if console.is_terminal or "COLUMNS" in os.environ else PLAIN_WIDTH)
 
 
 def coloured(pieces: Iterable[tuple[str, bool]]) -> None:

@@ -19,6 +19,7 @@ Worst bug: a backend other than the one named in backend.json did the training (
 from __future__ import annotations
 
 import importlib.util
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 
     from ...memory.probe import Device
     from ..precision import Precision
+
+# On its import, which peft and transformers bring about, it warns that a kernel of the hub is not there: a faster one
+# for generation on some CPUs, which nobody asked for.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True, slots=True)

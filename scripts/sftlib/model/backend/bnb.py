@@ -10,7 +10,6 @@ Worst bug: gradients that are silently wrong after an evaluation on a CPU (tests
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,12 +56,6 @@ def load_base(
 
 def runs_on(device: Device) -> bool:
     """Whether the installed bitsandbytes has kernels for this kind of device."""
-    # It says on import, as a warning, that an optional CPU kernel of another package is absent.
-    logger = logging.getLogger("bitsandbytes")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        import bitsandbytes
-    finally:
-        logger.setLevel(level)
+    import bitsandbytes
+
     return device.kind in bitsandbytes.supported_torch_devices
