@@ -28,9 +28,17 @@ T = TypeVar("T")
 PLAIN_WIDTH = 120  # of tables where there is no terminal to ask
 PLAIN_SECONDS = 10.0  # between two plain progress lines: about what people bear without a sign of life
 
-# No markup and no emoji: `a.yaml:100: [b]` is a place and a text, not a 💯 and bold.
-_out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
-_err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+def _make_console(*, stderr: bool) -> Console:
+    # No markup and no emoji: `a.yaml:100: [b]` is a place and a text, not a 💯 and bold.
+    console = Console(stderr=stderr, highlight=False, soft_wrap=True, markup=False, emoji=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PLAIN_WIDTH
+    return console
+
+
+_out = _make_console(stderr=False)
+_err = _make_console(stderr=True)
 _warned: list[str] = []
 
 
@@ -72,8 +80,7 @@ def table(title: str, headers: Sequence[str], rows: Iterable[Sequence[object]], 
         grid.add_column(Text(header), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         grid.add_row(*(Text(cell) for cell in row))
-    console = _err if to_stderr else _out
-    console.print(grid, soft_wrap=False, width=None if console.is_terminal or "COLUMNS" in os.environ else PLAIN_WIDTH)
+    (_err if to_stderr else _out).print(grid, soft_wrap=False)
 
 
 def coloured(pieces: Iterable[tuple[str, bool]]) -> None:
