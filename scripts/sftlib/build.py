@@ -234,7 +234,7 @@ def train(config: Config, text: Text, splits: Mapping[str, Prepared]) -> tuple[R
         base={"name": base.name, "revision": base.revision, "fingerprint": base.fingerprint}, backend=backend.name,
         code=code_revision(),
     )  # fmt: skip
-    refuse_to_mix(run, stamp)
+    refuse_to_mix(run, stamp, config.train.resume)
     stamp.write(run)
     write_text(run.config, to_yaml(config.model_copy(update={"run_name": run.name})))
 
