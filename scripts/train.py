@@ -45,6 +45,7 @@ def work(args: argparse.Namespace) -> int:
 
     settings = build.settle(settings)
     text = build.load_text(settings)
+    settings = build.settle_rate(settings, text)
     console.note(f"Model {text.stored.name} in {text.stored.folder}; template: {text.template.origin}.")
     splits = build.prepare(settings, text, paths)
     if args.show_batch:

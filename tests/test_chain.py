@@ -73,7 +73,7 @@ def test_a_finished_run_is_not_trained_over(project, capsys):
 
 
 def test_an_interrupted_run_goes_on_and_refuses_other_data(project, capsys):
-    """Taken back to its first checkpoint, it ends with the same weights; on changed data or settings it does not go on."""
+    """Taken back to its first checkpoint, it ends with the same weights; on other data or settings it refuses."""
     run = Path("outputs/tiny")
     whole = (run / "adapter/adapter_model.safetensors").read_bytes()
     for path in ("adapter", "checkpoint-4"):
@@ -120,8 +120,8 @@ def test_answers(project, capsys):
     single = capsys.readouterr().out.rstrip("\n")
     Path("questions.txt").write_text("What is 1 and 2?\nWhat is 5 and 6?\n", encoding="utf-8")
     assert call("infer", "--input_file", "questions.txt", "--output_file", "answers.jsonl") == 0
-    assert [row["generated"] for row in rows_of("answers.jsonl")][0] == single
-    assert len(rows_of("answers.jsonl")) == 2
+    first, _ = rows_of("answers.jsonl")
+    assert first["generated"] == single
 
 
 def test_without_an_adapter_nothing_takes_its_place(project, capsys):
@@ -235,7 +235,8 @@ def test_the_resolved_config_repeats_the_run(project):
     [
         ("train", "data/processed", "make process"), ("check", "data/processed", "make process"),
         ("style_prompt", "data/processed", "make process"), ("render_template", "data/processed", "make process"),
-        ("eval", "data/processed", "make process"), ("eval", "outputs", "make train"), ("infer", "outputs", "make train"),
+        ("eval", "data/processed", "make process"), ("eval", "outputs", "make train"),
+        ("infer", "outputs", "make train"),
     ],
 )  # fmt: skip
 def test_what_is_missing_names_the_target_that_makes_it(project, script, missing, makes_it, capsys):

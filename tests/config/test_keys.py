@@ -32,7 +32,7 @@ def test_every_key_is_documented():
     ("name", "words"),
     [
         ("train.grad_accum", "a whole number (1 or more) or `auto`"),
-        ("train.learning_rate", "a number (above 0, at most 1)"),
+        ("train.learning_rate", "a number (above 0, at most 1) or `auto`"),
         ("tuning.lora.dropout", "a number (0 or more, below 1)"),
         ("train.warmup_ratio", "a number (0 to 1)"),
         ("train.bf16", "true, false or `auto`"),

@@ -45,21 +45,23 @@ def test_end_cuts_and_teaches_no_end_of_turn_at_the_cut() -> None:
     assert before == ALL
 
 
-def test_the_table_names_the_first_rows() -> None:
+def test_losses_name_the_first_rows() -> None:
     rows = [Example([1] * 9, [X] + [1] * 8, f"raw.jsonl:{n}") for n in range(7)]
     _, report = apply_length_policy([*rows, SHORT], 4, "drop")
-    lines = {what: (count, share, where) for what, count, share, where in report.table()}
-    assert lines["rows"] == (8, "", "longest: 9 tokens")
-    assert lines["too long for 4, dropped"] == (
-        7, "87.5 %", "raw.jsonl:0, raw.jsonl:1, raw.jsonl:2, raw.jsonl:3, raw.jsonl:4, ...",
-    )  # fmt: skip
-    assert lines["rows kept"] == (1, "12.5 %", "")
-    assert lines["supervised tokens lost"] == (56, "96.6 %", "")
+    assert report.losses() == [
+        "7 of 8 rows are longer than 4 tokens (model.max_seq_len) and dropped: raw.jsonl:0, raw.jsonl:1, raw.jsonl:2, "
+        "raw.jsonl:3, raw.jsonl:4, ..."
+    ]
+    assert (report.rows_kept, report.supervised_tokens_lost) == (1, 56)
+    assert apply_length_policy([rows[0]], 4, "end")[1].losses() == [
+        "1 of 1 rows is longer than 4 tokens (model.max_seq_len) and cut at the end: raw.jsonl:0."
+    ]
+    assert apply_length_policy([SHORT], 4, "drop")[1].losses() == []
 
 
 def test_nothing_in_nothing_out() -> None:
     kept, report = apply_length_policy([], 4, "drop")
-    assert (kept, report.rows_kept, report.table()[1][2]) == ([], 0, "-")
+    assert (kept, report.rows_kept, report.losses()) == ([], 0, [])
 
 
 @given(

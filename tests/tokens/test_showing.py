@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from sftlib.tokens.examples import IGNORED, Example
-from sftlib.tokens.showing import pieces
+from sftlib.tokens.length import apply_length_policy
+from sftlib.tokens.showing import pieces, show_lengths
 
 
 def test_pieces_follow_the_labels():
     example = Example([1, 7, 9, 12, 2, 5, 3], [IGNORED, IGNORED, IGNORED, 12, 2, IGNORED, 3], "raw.jsonl:1")
     assert pieces(example) == [([1, 7, 9], False), ([12, 2], True), ([5], False), ([3], True)]
+
+
+def test_lengths_are_one_line_a_split_and_losses_are_warnings(capsys):
+    long = Example([1] * 9, [IGNORED] + [1] * 8, "raw.jsonl:7")
+    short = Example([1, 2], [IGNORED, 2], "raw.jsonl:8")
+    show_lengths({"train": apply_length_policy([long, short], 4, "drop")[1]})
+    shown = capsys.readouterr().err.splitlines()
+    assert "train │    2 │       1 │       9 │     11 │    9 │ 9 (81.8 %) │    8" in shown
+    assert "warning: train: 1 of 2 rows is longer than 4 tokens (model.max_seq_len) and dropped: raw.jsonl:7." in shown

@@ -22,10 +22,11 @@ Worst bug: a span that starts or ends one character off (tests/chat/test_renderi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .. import console
 from ..errors import DataError, ModelError
 from . import sandbox
 from .conversation import Conversation
@@ -113,6 +114,16 @@ def special_text_in(conversation: Conversation, special_tokens: Collection[str])
     """The special tokens that somebody wrote as text: a tokenizer takes them for the real ones."""
     pattern = any_of(frozenset(special_tokens))
     return sorted({token for message in conversation.messages for token in pattern.findall(message.content)})
+
+
+def warn_of_special_text(conversations: Iterable[Conversation], split: str, special_tokens: Collection[str]) -> None:
+    """Say how many rows hold the text of a special token, and name the first."""
+    marked = [conversation.source for conversation in conversations if special_text_in(conversation, special_tokens)]
+    if marked:
+        console.warn(
+            f"{len(marked)} rows of the {split} split hold text that is a special token of this model, such as "
+            f"{marked[0]}; the model reads it as the token."
+        )
 
 
 def _tagged_spans(

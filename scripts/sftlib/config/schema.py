@@ -84,7 +84,11 @@ class TrainSection(Section):
 
     epochs: Annotated[float, Field(gt=0)] = Field(3.0, description="Passes over the training split.")
     max_steps: Count | None = Field(None, description="Optimizer steps; overrides epochs.")
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(2e-4, description="Peak learning rate.")
+    learning_rate: Annotated[float, Field(gt=0, le=1)] | Auto = Field(
+        "auto",
+        description="Peak learning rate. `auto`: by the model's width, 0.0005 for an adapter on a 3B model, 0.0013 on "
+        "SmolLM2-135M, a tenth of that for a full fine-tune (learn/rates.py).",
+    )
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"] = (
         Field("cosine", description="Schedule after the warm-up.")
     )
@@ -204,7 +208,7 @@ class EvalSection(Section):
     max_new_tokens: Count = Field(256, description="Longest answer, in tokens.")
     limit: Count | None = Field(None, description="Rows of the split; `null` takes all.")
     training_rows: Annotated[int, Field(ge=0)] = Field(
-        8,
+        4,
         description="Validation rows answered at each evaluation while training (eval/rougeL, text panel); 0 for none.",
     )
     bootstrap_samples: Annotated[int, Field(ge=100)] = Field(1000, description="Resamples for the 95 % intervals.")

@@ -17,7 +17,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..units import percent
 from .examples import Example
 
 NAMED = 5  # sources named a reason: enough to look them up, few enough for one screen
@@ -45,30 +44,27 @@ class LengthReport:
         """How many rows are trained."""
         return self.rows - self.rows_dropped - self.rows_without_supervision
 
-    def table(self) -> list[tuple[str, int, str, str]]:
-        """Rows for `console.table`: what, how many, share, where."""
-        return [
-            ("rows", self.rows, "", f"longest: {self.longest} tokens"),
-            self._line(f"too long for {self.max_seq_len}, dropped", self.rows_dropped, self.rows, "dropped"),
-            self._line(f"cut at {self.max_seq_len}", self.rows_cut, self.rows, "cut"),
-            self._line("nothing to train, dropped", self.rows_without_supervision, self.rows, "unsupervised"),
-            self._line("rows kept", self.rows_kept, self.rows),
-            ("tokens", self.tokens, "", ""),
-            self._line("tokens lost", self.tokens_lost, self.tokens),
-            self._line("supervised tokens", self.supervised_tokens, self.tokens),
-            self._line("supervised tokens lost", self.supervised_tokens_lost, self.supervised_tokens),
+    def losses(self) -> list[str]:
+        """A sentence for each kind of row that is not trained whole, with the first of them named."""
+        kinds = [
+            ("dropped", self.rows_dropped, f"longer than {self.max_seq_len} tokens (model.max_seq_len) and dropped"),
+            ("cut", self.rows_cut, f"longer than {self.max_seq_len} tokens (model.max_seq_len) and cut at the end"),
+            ("unsupervised", self.rows_without_supervision, "without a token to train, and dropped"),
         ]
+        said = []
+        for kind, count, what in kinds:
+            if count:
+                named = self.sources[kind]
+                more = ", ..." if count > len(named) else "."
+                rows = f"{count} of {self.rows} rows {'is' if count == 1 else 'are'}"
+                said.append(f"{rows} {what}: {', '.join(named)}{more}")
+        return said
 
     def name(self, kind: str, source: str) -> None:
-        """Keep the source of a row for the table, if it is one of the first of its kind."""
+        """Keep the source of a row, if it is one of the first of its kind."""
         named = self.sources.setdefault(kind, [])
         if len(named) < NAMED:
             named.append(source)
-
-    def _line(self, what: str, count: int, whole: int, kind: str = "") -> tuple[str, int, str, str]:
-        named = self.sources.get(kind, [])
-        more = ", ..." if count > len(named) > 0 else ""
-        return what, count, percent(count, whole), ", ".join(named) + more
 
 
 def apply_length_policy(

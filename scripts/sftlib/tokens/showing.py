@@ -9,10 +9,11 @@ Worst bug: a token shown as trained that is not (tests/tokens/test_showing.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .. import console
+from ..units import percent
 from .examples import IGNORED, Example, Tally
 from .length import LengthReport
 
@@ -42,6 +43,18 @@ def pieces(example: Example) -> list[tuple[list[int], bool]]:
     return runs
 
 
-def show_lengths(title: str, report: LengthReport) -> None:
-    """Print what the length policy took."""
-    console.table(title, ("", "count", "share", "where"), report.table(), to_stderr=True)
+def show_lengths(reports: Mapping[str, LengthReport]) -> None:
+    """Print one line a split, by its name, and a warning for each kind of row that the length policy took."""
+    rows = [
+        (
+            name, report.rows, report.rows_kept, report.longest, report.tokens, report.tokens_lost,
+            f"{report.supervised_tokens} ({percent(report.supervised_tokens, report.tokens)})",
+            report.supervised_tokens_lost,
+        )
+        for name, report in reports.items()
+    ]  # fmt: skip
+    headers = ("split", "rows", "trained", "longest", "tokens", "lost", "supervised", "lost")
+    console.table("", headers, rows, to_stderr=True)
+    for name, report in reports.items():
+        for loss in report.losses():
+            console.warn(f"{name}: {loss}")
