@@ -175,15 +175,15 @@ def _prepare_split(config: Config, text: Text, name: str, path: Path) -> Prepare
     digest = sha256_file(path)
 
     def make() -> list[Any]:
-        if split.kind == "rendered":
-            rendered = [rendering.render_pair(pair, text.template) for pair in split.rows]
-        else:
-            rows = console.progress(split.rows, f"rendering {name}")
-            rendered = [rendering.render_conversation(conversation, text.template) for conversation in rows]
+        rendered = rendering.render_split(split, text.template, config.data.max_rejected)
         return encode(rendered, text.tokenizer)
 
-    key = CacheKey(digest, text.template.identity, tokenizer_digest(text.stored.folder), "applied behind the cache")
+    key = CacheKey(
+        digest, text.template.identity, tokenizer_digest(text.stored.folder), f"rejected: {config.data.max_rejected}"
+    )
     whole = cached_examples(Path(config.train.output_dir) / ".cache", key, make)
+    if missing := len(split) - len(whole):
+        console.warn(f"{missing} of {len(split)} rows of the {name} split are left out, as they cannot be rendered.")
     if split.kind == "conversations":
         rendering.warn_of_special_text(split.rows, name, text.template.markers)
     examples, lengths = apply_length_policy(whole, config.model.max_seq_len, config.data.truncation)

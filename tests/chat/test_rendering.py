@@ -17,8 +17,10 @@ from sftlib.chat.rendering import (
     render_conversation,
     render_pair,
     render_prompt,
+    render_split,
     special_text_in,
 )
+from sftlib.chat.stored import StoredSplit
 from sftlib.chat.templates import ChatTemplate, choose_template
 from sftlib.errors import DataError, ModelError
 
@@ -271,3 +273,15 @@ def test_a_rendered_row_that_would_not_stop(target: str) -> None:
 def test_special_text_is_found_in_any_message() -> None:
     assert special_text_in(talk("say </s>", "<|e|> no"), {"</s>", "<|e|>", "<s>", ""}) == ["</s>", "<|e|>"]
     assert special_text_in(talk("<", "/s>"), {"</s>"}) == []
+
+
+def test_rows_that_the_template_refuses_are_counted_and_named(tmp_path, capsys) -> None:
+    refusal = "{% if m.content == 'no' %}{{ raise_exception('Not this.') }}{% endif %}"
+    strict = template(refusal + ROLE + "{{ m.content }}<|e|>")
+    rows = [talk("no" if n == 4 else "q", "a") for n in range(10)]
+    split = StoredSplit(tmp_path / "train.jsonl", "conversations", rows)
+    assert len(render_split(split, strict, max_rejected=0.1)) == 9
+    assert "raw.jsonl:17: " in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"1 of 10 rows cannot be rendered.*Not this") as caught:
+        render_split(split, strict, max_rejected=0.05)
+    assert caught.value.where == "raw.jsonl:17"

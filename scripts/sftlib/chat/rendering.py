@@ -33,11 +33,13 @@ from .conversation import Conversation
 from .templates import ChatTemplate, any_of
 
 if TYPE_CHECKING:
-    from .stored import RenderedPair
+    from .stored import RenderedPair, StoredSplit
 
 Span = tuple[int, int]
 COMPARED = 16  # conversations on which tags and prefixes are compared; a template that is wrong is wrong from the start
 CURE = "Point data.template_path at one of chat_templates/*.jinja, or put {% generation %} tags around the answer."
+
+NAMED = 3  # refused rows whose reason is shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,30 @@ def render_conversation(conversation: Conversation, template: ChatTemplate) -> R
             template.masks_compared += 1
             _compare(spans, messages, answers, template, text, row)
     return Rendered(text, tuple(spans), row, turns_left_out=max(0, len(answers) - len(spans)))
+
+
+def render_split(split: StoredSplit, template: ChatTemplate, max_rejected: float) -> list[Rendered]:
+    """Every row of a split but those that the template refuses; the first of these are named on the screen.
+
+    Raises DataError when these are more than the share `max_rejected`.
+    """
+    render = render_pair if split.kind == "rendered" else render_conversation
+    rendered, refused = [], []
+    for row in console.progress(split.rows, f"rendering {split.path.stem}"):
+        try:
+            rendered.append(render(row, template))
+        except DataError as error:
+            refused.append(error)
+    if len(refused) > max_rejected * len(split.rows):
+        first = refused[0]
+        raise DataError(
+            f"{len(refused)} of {len(split.rows)} rows cannot be rendered. The first: {first.seen}",
+            where=first.where, expected=first.expected or f"at most {max_rejected:.0%} (data.max_rejected)",
+            cure=first.cure,
+        )  # fmt: skip
+    for error in refused[:NAMED]:
+        console.note(f"{error.where}: {error.seen}")
+    return rendered
 
 
 def render_prompt(messages: Sequence[dict[str, Any]], template: ChatTemplate) -> str:

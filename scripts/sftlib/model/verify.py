@@ -6,7 +6,7 @@ folder as merge_report.json. One model is in memory at a time, and it is looked 
 - Weights: every adapted layer in the merged file is W + update as peft computes it, up to rounding.
 - Behaviour: the reference answers each prompt greedily; both models then read the same prompts and answers, and at
   every answer position their next-token distributions are compared. The distance from adapter to bare base is the
-  yardstick: a merge that forgets half the adapter lands a quarter of it away; rounding to 16 bits lands far below.
+  yardstick: a merge that forgets half the adapter lands a tenth of it away; rounding to 16 bits a millionth.
 
     196 layers, mean KL 2e-6, max KL 9e-5, greedy agreement 100 %, and 1.3 from the adapter to the bare base: passed
 
