@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 # requires_dist of unsloth 2026.10.9 and unsloth_zoo 2026.10.9, as published, for the packages that we pin.
 UNSLOTH = [
@@ -74,9 +78,25 @@ def test_every_core_pin_says_why_it_is_there(root: Path) -> None:
             assert re.search(r"# \w+", line), line
 
 
+def test_every_package_that_the_scripts_import_is_pinned(root: Path) -> None:
+    """In requirements.txt, or, where its absence is explained, in an optional file."""
+    distributions = packages_distributions()
+    files = {name: {canonicalize_name(pin) for pin in pins(root / name, "3.12")} for name in FILES}
+    optional = {"wandb": "requirements-wandb.txt", "unsloth": "requirements-unsloth.txt"}
+    unpinned = set()
+    for path in (root / "scripts").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            for package in {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - {"sftlib"}:
+                pinned = files[optional.get(package, "requirements.txt")]
+                if not {canonicalize_name(name) for name in distributions.get(package, [package])} & pinned:
+                    unpinned.add((package, path.relative_to(root).as_posix()))
+    assert unpinned == set()
+
+
 def test_this_environment_is_the_pinned_one(root: Path) -> None:
     """What the tests ran on is what a user gets."""
-    import sys
     from importlib.metadata import metadata, version
 
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
