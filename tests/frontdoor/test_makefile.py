@@ -85,7 +85,7 @@ LINES = {
     "tb-stop": ["{python} scripts/tensorboard_server.py stop"],
     "tb-clean": ["{python} scripts/tensorboard_server.py clean"],
     "tb-open": ["{python} scripts/tensorboard_server.py open"],
-    "test": ["{python} -m pytest"],
+    "test": ["OMP_NUM_THREADS=1 {python} -m pytest --numprocesses=auto"],
 }  # fmt: skip
 PROMISED = [
     "help", "install", "setup-dirs", "process", "style", "render", "full-pipeline", "check", "train",
