@@ -1,0 +1,157 @@
+"""What kill -9, a signal, a stop file or --fresh leave behind, by the real scripts/train.py in processes of its own."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from forking import Forge
+from tiny_project import SCRIPTS, call, make_project, rows_of
+from transformers.trainer_pt_utils import safe_globals
+
+from sftlib.files import read_json
+
+# Everything that has a state of its own: dropout, two epochs in shuffled order, a smaller last step, the patience.
+SETTINGS = (
+    "train.max_steps=null", "train.epochs=2", "train.effective_batch_size=6", "train.save_steps=2",
+    "train.early_stopping_patience=9", "tuning.lora.dropout=0.2", "eval.training_rows=0", "train.warmup_ratio=0.3",
+)  # fmt: skip
+STEPS, LAST = 12, "checkpoint-12"  # 32 rows, 6 a step, twice
+KILLS = 20
+TIMES = ("tokens_per_second", "memory_gib", "peak_memory_gib", "eval_runtime", "eval_samples_per_second",
+         "eval_steps_per_second")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def forge() -> Iterator[Forge]:
+    with Forge() as forge:
+        yield forge
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """A project with processed data. Copy it, never write into it."""
+    folder = make_project(tmp_path_factory.mktemp("kept") / "project", tiny_model)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert call("process_data") == 0
+    return folder
+
+
+@pytest.fixture
+def project(prepared: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(prepared, tmp_path / "project"))
+
+
+@pytest.fixture(scope="module")
+def whole(prepared: Path, forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], int, float]:
+    """What the uninterrupted run ends with, its operations on files of the run, and its seconds."""
+    folder = Path(shutil.copytree(prepared, tmp_path_factory.mktemp("whole") / "project"))
+    started = time.monotonic()
+    child = forge.run(folder, "train", settings=SETTINGS)
+    assert child.code == 0, child.said
+    return end_of(folder), child.operations, time.monotonic() - started
+
+
+def end_of(project: Path) -> dict[str, Any]:
+    """Everything that a run ends with, times and places left out."""
+    run = project / "outputs" / "tiny"
+    state = read_json(run / LAST / "trainer_state.json")
+    state["log_history"] = [{k: v for k, v in row.items() if k not in TIMES} for row in state["log_history"]]
+    with safe_globals():
+        held = {
+            name: torch.load(run / LAST / name, weights_only=True)
+            for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth")
+        }
+    return held | {
+        "state": state,
+        "best": read_json(run / "best.json"),
+        "summary": {key: read_json(run / "summary.json")[key] for key in ("steps", "last_loss", "best")},
+        "metrics": [{k: v for k, v in row.items() if k not in TIMES} for row in rows_of(run / "metrics.jsonl")],
+        "checkpoint": (run / LAST / "adapter_model.safetensors").read_bytes(),
+        "adapter": (run / "adapter" / "adapter_model.safetensors").read_bytes(),
+        "linked": (project / "adapters" / "last" / "adapter_model.safetensors").read_bytes(),
+    }
+
+
+def assert_equal(given: Any, expected: Any, where: str = "") -> None:
+    """Equality down to the last bit, of tensors and arrays too."""
+    assert type(given) is type(expected), where
+    if isinstance(expected, dict):
+        assert given.keys() == expected.keys(), where
+        for key in expected:
+            assert_equal(given[key], expected[key], f"{where}.{key}")
+    elif isinstance(expected, (list, tuple)):
+        assert len(given) == len(expected), where
+        for number, pair in enumerate(zip(given, expected, strict=True)):
+            assert_equal(*pair, f"{where}[{number}]")
+    elif isinstance(expected, torch.Tensor):
+        assert torch.equal(given, expected), where
+    elif hasattr(expected, "tobytes"):
+        assert given.tobytes() == expected.tobytes(), where
+    else:
+        assert given == expected, where
+
+
+def test_what_is_compared_holds_every_state(whole):
+    end, operations, _ = whole
+    assert end["state"]["global_step"] == STEPS
+    assert end["state"]["stateful_callbacks"].keys() >= {"EarlyStoppingCallback", "TrainerControl"}
+    assert set(end["rng_state.pth"]) == {"python", "numpy", "cpu"}
+    assert len(end["optimizer.pt"]["state"]) == 28
+    assert operations > 200
+
+
+def test_killed_at_twenty_random_moments_it_ends_as_if_nothing_had_been(project, whole, forge):
+    """Half of the kills come before a random operation on a file of the run, most of them in a save; half at any time.
+
+    The run is killed and taken up again until it is through, then begun anew, until there were twenty kills.
+    """
+    expected, operations, seconds = whole
+    chance = random.Random(7)
+    kills = finished = torn = 0
+    while kills < KILLS or not finished:
+        by_file = kills % 2 == 0
+        die_at = chance.randint(1, operations * 3 // 4) if by_file and kills < KILLS else None
+        child = forge.start(project, "train", settings=SETTINGS, die_at=die_at)
+        if not by_file and kills < KILLS:
+            time.sleep(chance.uniform(0.1, 0.8) * seconds)
+            child.signal(signal.SIGKILL)
+        child.wait()
+        assert child.code in (0, -signal.SIGKILL), child.said
+        kills += child.code != 0
+        torn += "Its save was interrupted." in child.said
+        if child.code == 0:
+            finished += 1
+            assert_equal(end_of(project), expected)
+            shutil.rmtree(project / "outputs")
+            shutil.rmtree(project / "adapters")
+    assert finished >= 3
+    assert torn >= 3
+
+
+def test_a_process_of_the_shell_is_killed_and_taken_up(project, whole, forge):
+    """The same without forks: `python scripts/train.py`, killed as soon as its first checkpoint is begun."""
+    command = [sys.executable, str(SCRIPTS / "train.py"), "--config", "config.yaml"]
+    command += [part for setting in SETTINGS for part in ("--set", setting)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with open(project / "screen.txt", "w") as screen:
+        process = subprocess.Popen(command, cwd=project, env=environment, stdout=screen, stderr=screen)
+        while not list(project.glob("outputs/tiny/checkpoint-*")):
+            assert process.poll() is None, (project / "screen.txt").read_text()
+            time.sleep(0.002)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    child = forge.run(project, "train", settings=SETTINGS)
+    assert child.code == 0, child.said
+    assert_equal(end_of(project), whole[0])
