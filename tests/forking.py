@@ -97,10 +97,11 @@ def serve() -> None:
     import gc
 
     import peft  # noqa: F401
-    import sftlib.build
-    import sftlib.learn.fitting  # noqa: F401
     import torch.utils.tensorboard  # noqa: F401
     from tiny_project import script
+
+    import sftlib.build
+    import sftlib.learn.fitting  # noqa: F401
 
     script("train")
     gc.collect()

@@ -107,8 +107,10 @@ def test_rotation(tmp_path: Path, limit: int | None, best: int | None, left: lis
     assert [int(folder.name.removeprefix("checkpoint-")) for folder in checkpoints(tmp_path)] == left
 
 
-def test_rotation_never_deletes_the_newest_torn_or_not(tmp_path: Path) -> None:
-    make(tmp_path, 1)
-    make(tmp_path, 2, whole=False)
+def test_a_torn_one_of_a_later_step_never_costs_the_newest_whole_one(tmp_path: Path) -> None:
+    """A save at step 6 was killed; the run went on from 4, was told to stop at 5 and saved there."""
+    for step, whole in ((2, False), (4, True), (5, True), (6, False)):
+        make(tmp_path, step, whole=whole)
     rotate(tmp_path, 1, None)
-    assert [folder.name for folder in checkpoints(tmp_path)] == ["checkpoint-2"]
+    assert [folder.name for folder in checkpoints(tmp_path)] == ["checkpoint-5"]
+    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-5"
