@@ -1,8 +1,8 @@
 """The real scripts in processes that can be killed, without paying the five seconds of importing torch each time.
 
 A `Forge` is a process that has imported everything; for each call it forks a child, which runs a script's `main` in a
-folder as the shell would, and can be told to die by SIGKILL at its n-th operation on a file of the run. One thread of
-OpenMP, as its threads do not survive a fork.
+folder as the shell would, and can be told to send itself a signal at its n-th operation on a file of the run. It has one
+thread of OpenMP, as threads do not survive a fork.
 
     with Forge() as forge: child = forge.start(project, "train", ...); child.signal(SIGTERM); child.wait()
 """
@@ -12,14 +12,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).resolve().parent
+NO_HITS: Mapping[int, int] = {}
 CHANGES = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir"}
 
 
@@ -42,10 +44,18 @@ class Forge:
         self._process.wait(timeout=30)
 
     def start(
-        self, folder: Path, script: str, *options: str, settings: tuple[str, ...] = (), die_at: int | None = None
+        self,
+        folder: Path,
+        script: str,
+        *options: str,
+        settings: Sequence[str] = (),
+        hits: dict[int, int] | None = None,
     ) -> Child:
-        """Run a script in a folder. die_at: kill itself before this operation on a file of the run, counted from 1."""
-        order = {"script": script, "options": options, "settings": settings, "folder": str(folder), "die_at": die_at}
+        """Run a script in a folder.
+
+        hits: operation on a file of the run, counted from 1 -> the signal that it sends itself just before.
+        """
+        order = {"script": script, "options": options, "settings": settings, "folder": str(folder), "hits": dict(hits)}
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         return Child(self._answer()["pid"], folder / "screen.txt", self)
@@ -79,6 +89,13 @@ class Child:
         """Send it a signal, unless it has ended."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
+
+    def wait_until_frozen(self) -> None:
+        """Wait until a SIGSTOP holds it."""
+        until = time.monotonic() + 60
+        while Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            assert time.monotonic() < until, self.said
+            time.sleep(0.005)
 
     def wait(self) -> int:
         """Wait for its end; return its exit code."""
@@ -137,8 +154,8 @@ def _child(order: dict[str, Any], teller: int) -> None:
         nonlocal done
         if event in CHANGES and isinstance(arguments[0], (str, Path)) and "outputs/tiny" in str(arguments[0]):
             done += 1
-            if done == order["die_at"]:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if str(done) in order["hits"]:
+                os.kill(os.getpid(), order["hits"][str(done)])
 
     sys.addaudithook(count)
     code = 99

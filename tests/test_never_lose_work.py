@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -15,11 +16,12 @@ from typing import Any
 
 import pytest
 import torch
-from forking import Forge
+from forking import Child, Forge
 from tiny_project import SCRIPTS, call, make_project, rows_of
 from transformers.trainer_pt_utils import safe_globals
 
 from sftlib.files import read_json
+from sftlib.learn.checkpoints import newest_checkpoint
 
 # Everything that has a state of its own: dropout, two epochs in shuffled order, a smaller last step, the patience.
 SETTINGS = (
@@ -122,8 +124,8 @@ def test_killed_at_twenty_random_moments_it_ends_as_if_nothing_had_been(project,
     kills = finished = torn = 0
     while kills < KILLS or not finished:
         by_file = kills % 2 == 0
-        die_at = chance.randint(1, operations * 3 // 4) if by_file and kills < KILLS else None
-        child = forge.start(project, "train", settings=SETTINGS, die_at=die_at)
+        hits = {chance.randint(1, operations * 3 // 4): signal.SIGKILL} if by_file and kills < KILLS else {}
+        child = forge.start(project, "train", settings=SETTINGS, hits=hits)
         if not by_file and kills < KILLS:
             time.sleep(chance.uniform(0.1, 0.8) * seconds)
             child.signal(signal.SIGKILL)
@@ -155,3 +157,90 @@ def test_a_process_of_the_shell_is_killed_and_taken_up(project, whole, forge):
     child = forge.run(project, "train", settings=SETTINGS)
     assert child.code == 0, child.said
     assert_equal(end_of(project), whole[0])
+
+
+def go_on(project: Path, forge: Forge, child: Child) -> Child:
+    """Type what the stopped training printed."""
+    said = re.search(r"Go on with: make train CONFIG=(\S+)", child.said)
+    assert said, child.said
+    return forge.run(project, "train", "--config", said[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "asked_by", "when"),
+    [("SIGINT", "Ctrl-C", 0.3), ("SIGTERM", "SIGTERM", 0.45), ("SIGUSR1", "SIGUSR1", 0.6), ("", "make stop", 0.7)],
+)
+def test_asked_to_stop_it_saves_everything_and_says_how_to_go_on(
+    project, whole, forge, name, asked_by, when, monkeypatch
+):
+    expected, operations, _ = whole
+    child = forge.start(project, "train", settings=SETTINGS, hits={int(when * operations): signal.SIGSTOP})
+    child.wait_until_frozen()
+    monkeypatch.chdir(project)
+    if name:
+        child.signal(signal.Signals[name])
+    else:
+        assert call("stop", "--run", "another") == 2
+        assert call("stop") == 0
+    child.signal(signal.SIGCONT)
+    assert child.wait() == 0, child.said
+    run = project / "outputs" / "tiny"
+    newest = newest_checkpoint(run)
+    step = int(newest.name.partition("-")[2])
+    assert 0 < step < STEPS
+    assert f"{asked_by}: stopping after this step, with a checkpoint." in child.said
+    assert f"Stopped by {asked_by} after step {step} of {STEPS}." in child.said
+    assert not (run / "adapter").exists()
+    assert not (run / "summary.json").exists()
+    assert not (project / "adapters").exists()
+    assert not (run / "stop").exists()
+    again = go_on(project, forge, child)
+    assert again.code == 0, again.said
+    assert f"Going on from {newest.relative_to(project)}." in again.said
+    assert_equal(end_of(project), expected)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_a_second_signal_stops_at_once_and_costs_no_checkpoint(project, whole, forge, number, code):
+    expected, operations, _ = whole
+    middle = operations // 2
+    child = forge.run(project, "train", settings=SETTINGS, hits={middle: number, middle + 1: number})
+    assert child.code == code, child.said
+    assert "Go on with" not in child.said
+    assert forge.run(project, "train", settings=SETTINGS).code == 0
+    assert_equal(end_of(project), expected)
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(project, whole, forge, monkeypatch, capsys):
+    child = forge.start(project, "train", settings=SETTINGS, hits={whole[1] // 2: signal.SIGSTOP})
+    child.wait_until_frozen()
+    monkeypatch.chdir(project)
+    assert call("train", settings=SETTINGS) == 5
+    assert "Another process is training the run tiny" in capsys.readouterr().err
+    child.signal(signal.SIGCONT)
+    assert child.wait() == 0, child.said
+    assert_equal(end_of(project), whole[0])
+
+
+def test_fresh_begins_anew_beside_the_old_run(project, forge):
+    short = ("train.max_steps=2",)
+    assert forge.run(project, "train", settings=short).code == 0
+    runs = project / "outputs"
+    before = {path: path.read_bytes() for path in sorted((runs / "tiny").rglob("*")) if path.is_file()}
+    assert forge.run(project, "train", settings=short).code == 5
+    child = forge.run(project, "train", "--fresh", settings=(*short, "seed=1"))
+    assert child.code == 0, child.said
+    assert "A fresh run: tiny-2. outputs/tiny stays as it is." in child.said
+    assert (project / "adapters" / "last").resolve() == runs / "tiny-2" / "adapter"
+    assert {path: path.read_bytes() for path in sorted((runs / "tiny").rglob("*")) if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["stamp.json", "backend.json"])
+def test_without_a_readable_stamp_it_does_not_go_on(project, forge, name):
+    assert forge.run(project, "train", settings=("train.max_steps=2",)).code == 0
+    run = project / "outputs" / "tiny"
+    (run / "summary.json").unlink()
+    (run / name).write_text("{", encoding="utf-8")
+    child = forge.run(project, "train", settings=("train.max_steps=2",))
+    assert child.code == 5
+    assert f"outputs/tiny/{name}: Nothing says what made the checkpoints" in child.said

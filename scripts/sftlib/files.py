@@ -73,6 +73,12 @@ def write_text(path: str | Path, text: str) -> None:
         stream.write(text)
 
 
+def append_text(path: str | Path, text: str) -> None:
+    """Append `text` as UTF-8; a kill in the middle leaves a torn last line, so readers drop one."""
+    with open(path, "a", encoding="utf-8", newline="\n") as stream:
+        stream.write(text)
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all. NaN and infinity are refused: they are not JSON."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
