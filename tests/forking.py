@@ -1,8 +1,8 @@
 """The real scripts in processes that can be killed, without paying the five seconds of importing torch each time.
 
 A `Forge` is a process that has imported everything; for each call it forks a child, which runs a script's `main` in a
-folder as the shell would, and can be told to send itself a signal at its n-th operation on a file of the run. It has one
-thread of OpenMP, as threads do not survive a fork.
+folder as the shell would, and can be told to send itself a signal at its n-th operation on a file of the run. It
+has one thread of OpenMP, as threads do not survive a fork.
 
     with Forge() as forge: child = forge.start(project, "train", ...); child.signal(SIGTERM); child.wait()
 """

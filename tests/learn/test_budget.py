@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import pytest
 from tiny_training import llama, make_rows, with_lora
 from transformers import TrainerCallback
 
 from sftlib.learn import budget as budget_module
-from sftlib.learn.budget import Budget
 from sftlib.learn.checkpoints import newest_checkpoint
 from sftlib.learn.fitting import fit
 
@@ -47,13 +47,16 @@ class Clock(TrainerCallback):
         self.now += self.save
 
 
-def train(make_trainer, clock: Clock, *, stop: int | None = None, max_minutes: float = MINUTES, **changes):
+def train(
+    make_trainer, clock: Clock, *, stop: int | None = None, max_minutes: float | None = MINUTES, evaluated: int = 2,
+    **changes: Any,
+):  # fmt: skip
     settings = {
         "epochs": 1000.0, "lr_scheduler_type": "cosine", "max_minutes": max_minutes, "learning_rate": PEAK,
         "eval_strategy": "steps", "eval_steps": 25, "save_strategy": "steps", "save_steps": 25, "save_total_limit": 1,
     } | changes  # fmt: skip
     trainer = make_trainer(
-        with_lora(llama()), make_rows(4), train=settings, name="timed", eval_set=make_rows(2, seed=8)
+        with_lora(llama()), make_rows(4), train=settings, name="timed", eval_set=make_rows(evaluated, seed=8)
     )
     clock.stop_at = stop
     trainer.add_callback(clock)
@@ -66,7 +69,7 @@ def train(make_trainer, clock: Clock, *, stop: int | None = None, max_minutes: f
         (1.0, 5.0, {}),  # a few evaluations on the way
         (4.0, 0.5, {}),  # none: a training of thirty steps
         (0.5, 0.0, {"eval_strategy": "no", "save_strategy": "no"}),
-        (1.0, 1.0, {"eval_strategy": "epoch", "save_strategy": "epoch", "eval_steps": None, "save_steps": None}),
+        (3.0, 1.0, {"eval_strategy": "epoch", "save_strategy": "epoch", "eval_steps": None, "save_steps": None}),
         (1.0, 2.0, {"lr_scheduler_type": "linear", "warmup_ratio": 0.1}),
     ],
 )
@@ -127,15 +130,15 @@ def test_steps_that_run_out_first_anneal_as_without_a_budget(make_trainer, monke
 
 
 def test_the_first_evaluation_is_provided_for(make_trainer, monkeypatch) -> None:
-    """Nothing says yet how long it takes: two rows, where a step has four, take a sixth of a step."""
-    clock = Clock(monkeypatch, step=12.0, evaluation=2.0, save=0.0)
-    train(make_trainer, clock, eval_steps=1000, save_steps=1000)
-    assert clock.now - clock.began == pytest.approx(SECONDS, abs=6.0)  # half a step
-    assert Budget(60.0, evaluation_steps=3.0)._closing() == 0.0
+    """Nothing says yet how long it takes: of thirty times the rows of a step, a third of thirty steps."""
+    clock = Clock(monkeypatch, step=1.0, evaluation=10.0, save=0.0)
+    train(make_trainer, clock, evaluated=120, eval_steps=1000, save_steps=1000)
+    assert clock.now - clock.began == pytest.approx(SECONDS, rel=0.03)
+    assert clock.rates[-1][1] < 0.05 * PEAK
 
 
 def test_one_step_is_always_taken(make_trainer, monkeypatch) -> None:
     clock = Clock(monkeypatch, step=1.0, evaluation=0.0, save=0.0)
-    _, report = train(make_trainer, clock, max_minutes=0.0001)
+    trainer, report = train(make_trainer, clock, max_minutes=0.0001)
     assert report.steps == 1
-    assert newest_checkpoint(_.run.path).name == "checkpoint-1"
+    assert newest_checkpoint(trainer.run.path).name == "checkpoint-1"
