@@ -49,7 +49,7 @@ class Forge:
         script: str,
         *options: str,
         settings: Sequence[str] = (),
-        hits: dict[int, int] | None = None,
+        hits: Mapping[int, int] = NO_HITS,
     ) -> Child:
         """Run a script in a folder.
 

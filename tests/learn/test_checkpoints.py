@@ -12,6 +12,7 @@ from sftlib.errors import MixError
 from sftlib.learn.checkpoints import (
     checkpoints,
     choose_checkpoint,
+    make_room,
     newest_checkpoint,
     rotate,
     seal,
@@ -71,6 +72,16 @@ def test_unsealing_makes_it_incomplete(tmp_path: Path) -> None:
     unseal(folder)
     unseal(folder)
     assert what_is_missing(folder) == "complete.json is not there"
+
+
+def test_nothing_of_a_torn_one_gets_into_the_next_at_its_place(tmp_path: Path) -> None:
+    torn, whole = make(tmp_path, 1, whole=False), make(tmp_path, 2)
+    make_room(torn)
+    make_room(whole)
+    make_room(tmp_path / "checkpoint-3")
+    assert checkpoints(tmp_path) == [whole]
+    assert what_is_missing(whole) == "complete.json is not there"
+    assert (whole / "model.safetensors").is_file()
 
 
 def test_choice_by_train_resume(tmp_path: Path) -> None:

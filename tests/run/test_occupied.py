@@ -70,6 +70,14 @@ def test_who_is_asked_to_stop(run: RunFolder) -> None:
         ask_to_stop(run.root)
 
 
+def test_what_a_kill_left_half_written_is_swept_away(run: RunFolder) -> None:
+    (run.path / ".stamp.json.abc.tmp").write_text("{")
+    (run.path / ".adapter.xyz.tmp" / "deep").mkdir(parents=True)
+    (run.path / "notes.tmp").write_text("mine")
+    with occupied(run):
+        assert sorted(path.name for path in run.path.iterdir()) == [".lock", "notes.tmp"]
+
+
 def test_only_the_first_process_of_a_training_holds_it(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     with occupied(run):
         monkeypatch.setenv("RANK", "1")

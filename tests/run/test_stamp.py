@@ -107,7 +107,7 @@ def test_how_answers_are_sampled_counts_where_it_chooses_the_best_checkpoint() -
     before = matching_settings(config)
     config["eval"]["training_rows"] = 3
     assert compare(stamp(settings=before), stamp(settings=matching_settings(config))) == [
-        Difference("settings.eval.training_rows", 8, 3)
+        Difference("settings.eval.training_rows", 4, 3)
     ]
 
 

@@ -83,6 +83,13 @@ def what_is_missing(folder: Path) -> str:
     return ""
 
 
+def make_room(folder: Path) -> None:
+    """Prepare the place of a checkpoint: what a kill left of another one there goes, a whole one is unsealed."""
+    if folder.is_dir() and what_is_missing(folder):
+        shutil.rmtree(folder)
+    unseal(folder)
+
+
 def unseal(folder: Path) -> None:
     """Take the mark of completeness off, before the folder is changed."""
     (folder / MANIFEST).unlink(missing_ok=True)

@@ -36,7 +36,7 @@ from .curves import Curves, make_sinks
 from .guards import BrokenSteps, SilentTensors, refuse_non_finite_weights
 from .logprobs import verify_head
 from .progress import Progress
-from .records import Records, time_metrics, write_best
+from .records import Records, time_metrics
 from .samples import SampleAnswers
 from .stopping import Stopper
 from .tally import Tally
@@ -159,7 +159,8 @@ def fit(trainer: SftTrainer, checkpoint: Path | None = None) -> FitReport:
     refuse_non_finite_weights(trainer.model, trainer.state.global_step)
     times = time_metrics(trainer.tally, time.perf_counter() - started, resumed_from)
     files.write_json(trainer.run.time_metrics, times)
-    write_best(trainer.run, trainer.args, trainer.state)
+    if trainer.args.should_save:
+        trainer.tidy()  # a kill may have come between the last checkpoint and this
     losses = [record["loss"] for record in trainer.state.log_history if "loss" in record]
     return FitReport(
         steps=trainer.state.global_step,

@@ -158,14 +158,19 @@ class SftTrainer(Trainer):
         refuse_non_finite_weights(self.model, self.state.global_step)
         folder = Path(self._get_output_dir(trial)) / f"{checkpoints.PREFIX}{self.state.global_step}"
         if self.args.should_save:
-            checkpoints.unseal(folder)
+            checkpoints.make_room(folder)
+        self.accelerator.wait_for_everyone()
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()  # each process writes the state of its random numbers
         if self.args.should_save:
             checkpoints.seal(folder)
-            best = self.state.best_model_checkpoint
-            write_best(self.run, self.args, self.state)
-            checkpoints.rotate(folder.parent, self.save_total_limit, Path(best) if best else None)
+            self.tidy()
+
+    def tidy(self) -> None:
+        """Say which checkpoint is the best, and keep save_total_limit of them."""
+        write_best(self.run, self.args, self.state)
+        best = self.state.best_model_checkpoint
+        checkpoints.rotate(self.run.path, self.save_total_limit, Path(best) if best else None)
 
     def _maybe_log_save_evaluate(self, tr_loss: Tensor, *args: Any, **kwargs: Any) -> None:
         if self.broken.is_left_out:

@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from .. import console
+from .. import console, files
 from ..errors import MixError, UsageError
 from .folder import RunFolder
 
@@ -25,7 +25,10 @@ LOCK, STOP = ".lock", "stop"
 
 @contextlib.contextmanager
 def occupied(run: RunFolder) -> Iterator[RunFolder]:
-    """Hold the run's folder. Raises MixError when another process does. An old request to stop is forgotten."""
+    """Hold the run's folder, cleared of what a kill left half-written and of an old request to stop.
+
+    Raises MixError when another process holds it.
+    """
     if os.environ.get("RANK", "0") != "0":
         yield run
         return
@@ -38,6 +41,7 @@ def occupied(run: RunFolder) -> Iterator[RunFolder]:
                 cure=f"Wait for it, stop it with: make stop RUN={run.name}. Or choose another name: RUN={run.name}-2",
             )  # fmt: skip
         (run.path / STOP).unlink(missing_ok=True)
+        files.sweep(run.path)
         try:
             yield run
         finally:
