@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_training import llama, make_rows, with_lora
+from tiny_training import PAD, llama, make_rows, with_lora
 from torch import nn
 from transformers import TrainerCallback
 
@@ -21,6 +21,7 @@ from sftlib.learn.checkpoints import newest_checkpoint
 from sftlib.learn.fitting import fit
 from sftlib.learn.guards import BrokenSteps, refuse_non_finite_weights
 from sftlib.run.folder import RunFolder
+from sftlib.tokens.collate import collate
 
 
 def weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -153,6 +154,33 @@ def test_three_in_a_row_end_the_run_and_two_do_not(make_trainer) -> None:
     for folder in trainer.run.path.glob("checkpoint-*"):
         assert all(torch.isfinite(weight).all() for weight in load_file(folder / "model.safetensors").values())
     assert all(torch.isfinite(weight).all() for weight in trainer.model.parameters())
+
+
+def test_an_infinite_loss_reaches_every_gradient(make_trainer, monkeypatch) -> None:
+    """By itself it may leave all of them finite; other processes, which do not see the row, must leave the step out."""
+    rows = make_rows(4)
+    model = llama()
+    trainer = make_trainer(model, rows)
+    right = trainer._logprobs
+
+    def with_infinity(model, inputs):
+        logprobs_N, rows_N = right(model, inputs)
+        return logprobs_N.masked_fill(torch.arange(len(logprobs_N)) == 0, float("-inf")), rows_N
+
+    monkeypatch.setattr(trainer, "_logprobs", with_infinity)
+    inputs = collate(rows.examples, PAD) | {"sources": [example.source for example in rows.examples]}
+    trainer.compute_loss(model, inputs).backward()
+    gradients = [weight.grad for weight in model.parameters()]
+    assert all(torch.isnan(gradient).any() for gradient in gradients)
+
+
+def test_a_step_that_is_left_out_is_not_asked_for_gradients(make_trainer) -> None:
+    """It comes where silent tensors are looked for: after the first update."""
+    model = with_lora(llama())
+    trainer = make_trainer(model, make_rows(20))
+    trainer.add_callback(BreakGradient(model, {2}))
+    trainer.callback_handler.callbacks.insert(0, trainer.callback_handler.callbacks.pop())
+    assert fit(trainer).steps == 10
 
 
 def test_the_scaler_of_fp16_looks_at_gradients_itself(make_trainer) -> None:
