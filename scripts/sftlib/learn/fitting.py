@@ -115,7 +115,7 @@ def build_trainer(
         SilentTensors(broken),
         Records(run),
         Curves(sinks, samples),
-        Progress(log_interval=logging.log_interval),
+        Progress(log_interval=logging.log_interval, is_timed=train.max_minutes is not None),
     ]
     if train.max_minutes:
         evaluated = len(eval_set) if eval_set is not None and train.eval_strategy != "no" else 0
