@@ -6,6 +6,7 @@
 #: SET        settings over the config's, blank-separated    SET="train.epochs=1 tuning.lora.r=8"
 #: MODEL      base model: hub id, folder, .gguf, pip:PACKAGE MODEL=Qwen/Qwen2.5-3B-Instruct
 #: RUN        name of the run to make or to use              RUN=first-try
+#: FRESH      1: train anew beside a run of this name         FRESH=1
 #: RAW        your data: file, folder or hf:org/name         RAW=faq.csv
 #: DATA       splits to use: processed, styled or rendered   DATA=styled
 #: STYLE      rule for `style` and `full-pipeline`           STYLE="Answer in one sentence."
@@ -58,7 +59,8 @@ common = --config $(if $(value CONFIG),$(call quote,$(value CONFIG)),$(1)) $(cal
 	$(foreach pair,$(value SET),--set $(call quote,$(pair)))
 base := configs/config_base.yaml
 
-train = $(python) scripts/train.py $(strip $(call common,$(1)) $(splits) $(call setting,RUN,run_name))
+train = $(python) scripts/train.py $(strip $(call common,$(1)) $(splits) $(call setting,RUN,run_name) \
+	$(if $(value FRESH),--fresh))
 evaluate = $(python) scripts/eval.py $(strip $(call common,$(base)) $(splits) $(tuned) $(1))
 infer = $(python) scripts/infer.py $(strip $(call common,$(base)) $(tuned) $(1))
 merge = $(python) scripts/merge_lora.py $(strip $(call common,$(base)) $(1))
@@ -106,7 +108,7 @@ check: $(core) ## look at config, data, template and mask; show two real example
 	$(python) scripts/check.py $(strip $(call common,$(base)) $(splits))
 
 ##@ Training
-.PHONY: train train-bnb train-unsloth train-with-tb train-bnb-tb train-unsloth-tb
+.PHONY: train train-bnb train-unsloth train-with-tb train-bnb-tb train-unsloth-tb stop
 
 train: $(core) ## train -> outputs/<run>/adapter
 	$(call train,$(base))
@@ -120,6 +122,9 @@ train-unsloth: $(core) ## train with configs/run_unsloth.yaml
 train-with-tb: tensorboard train ## train, with TensorBoard beside it
 train-bnb-tb: tensorboard train-bnb ## train-bnb, with TensorBoard beside it
 train-unsloth-tb: tensorboard train-unsloth ## train-unsloth, with TensorBoard beside it
+
+stop: $(core) ## end the training in progress (or RUN=...) after its step, with a checkpoint to go on from
+	$(python) scripts/stop.py $(strip $(call common,$(base)) $(call option,RUN,--run))
 
 ##@ Results
 .PHONY: eval eval-val eval-test eval-quick eval-full infer infer-batch infer-interactive merge merge-bf16 merge-test

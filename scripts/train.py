@@ -20,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     config.add_config_options(parser)
+    parser.add_argument("--fresh", action="store_true", help="begin a new run beside one of this name, which stays")
     parser.add_argument("--print-config", action="store_true", help="print every key, its value and origin, and stop")
     parser.add_argument("--show-batch", action="store_true", help="print two examples, trained tokens marked, and stop")
     parser.add_argument("--dry-run", action="store_true", help="settle and prepare everything, train nothing")
@@ -57,7 +58,11 @@ def work(args: argparse.Namespace) -> int:
         return 0
 
     console.stage("Training")
-    run, report = build.train(settings, text, splits)
+    run, report = build.train(settings, text, splits, fresh=args.fresh)
+    if report.stopped:
+        console.note(f"Stopped by {report.stopped} after step {report.steps} of {report.planned_steps}. Go on with:")
+        console.result(run.go_on_command(settings.train.resume))
+        return 0
 
     times = report.times
     console.table(

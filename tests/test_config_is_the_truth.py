@@ -77,6 +77,7 @@ MUTATIONS = [
     Mutation("data.style.role", "user", "style"),
     Mutation("train.epochs", "0.25", "train", COUNTED),
     Mutation("train.max_steps", "2", "train"),
+    Mutation("train.max_minutes", "0.00001", "train"),
     Mutation("train.learning_rate", "0.02", "train"),
     Mutation("train.lr_scheduler_type", "constant_with_warmup", "train"),
     Mutation("train.warmup_ratio", "0.5", "train"),

@@ -32,13 +32,13 @@ from .files import read_json, sha256_file, sha256_text, write_text
 from .learn.checkpoints import choose_checkpoint
 from .learn.rates import suggest_learning_rate
 from .learn.samples import SampleAnswers, SampleRow
-from .measure import text as text_metrics
 from .measure.batch_files import answer_questions, read_questions, write_answers
 from .measure.chat_session import ChatSession, run_chat
-from .measure.evaluation import EvaluationReport, ask, evaluate_systems, make_questions
+from .measure.evaluation import EvaluationReport, Speaker, ask, evaluate_systems, make_questions
 from .measure.lines import line_reader
 from .measure.report import show_report, write_report
 from .measure.responder import Responder, opening
+from .measure.text import mean_rouge_l
 from .memory.probe import Device, find_device, main_memory
 from .model import merge as merging
 from .model.adapters import attach_adapter, enable_gradient_checkpointing
@@ -51,6 +51,7 @@ from .model.tokenizer import end_of_turn_ids, load_tokenizer, read_generation_co
 from .model.tuned import load_tuned, save_tuned
 from .model.verify import MergeReport, answer_with_plain_transformers, comparison_precision, verify_merge
 from .run.folder import RunFolder, default_name, open_run
+from .run.occupied import occupied
 from .run.stamp import Stamp, code_revision, matching_settings, refuse_to_mix, write_backend
 from .tokens import showing
 from .tokens.cache import CacheKey, cached_examples, tokenizer_digest
@@ -94,17 +95,6 @@ class Prepared:
     examples: ExampleDataset
     lengths: LengthReport
     tally: Tally
-
-
-@dataclass(frozen=True)
-class Speaker:
-    """A model with all it needs to be spoken to (measure.evaluation.Speaker)."""
-
-    model: Any
-    tokenizer: Any
-    template: ChatTemplate
-    stop_ids: Sequence[int]
-    name: str
 
 
 def settle(config: Config, device: Device | None = None) -> Config:
@@ -214,17 +204,25 @@ def show_lengths(splits: Mapping[str, Prepared]) -> None:
 # -- Training --------------------------------------------------------------------------------------------------------
 
 
-def train(config: Config, text: Text, splits: Mapping[str, Prepared]) -> tuple[RunFolder, FitReport]:
+def train(
+    config: Config, text: Text, splits: Mapping[str, Prepared], *, fresh: bool = False
+) -> tuple[RunFolder, FitReport]:
     """Train a settled config on prepared splits (`train`, and `val` when there is one); write the run's folder."""
+    device = find_device()
+    backend = choose_backend(config.tuning, device)
+    name = config.run_name or default_name(config.model.name, backend.mode)
+    with occupied(open_run(Path(config.train.output_dir), name, config.train.resume, fresh=fresh)) as run:
+        return run, _train(run, config, text, splits, backend, device)
+
+
+def _train(
+    run: RunFolder, config: Config, text: Text, splits: Mapping[str, Prepared], backend: Backend, device: Device
+) -> FitReport:
     from transformers import set_seed
 
     from .learn.fitting import build_trainer, fit  # the Trainer takes seconds to import
 
-    device = find_device()
-    backend = choose_backend(config.tuning, device)
     precision = choose_precision(config.train.bf16, config.train.fp16, device)
-    name = config.run_name or default_name(config.model.name, backend.mode)
-    run = open_run(Path(config.train.output_dir), name, config.train.resume)
     base = describe_base(text.stored, backend.quantization)
     settings = matching_settings(config.model_dump())
     stamp = Stamp(
@@ -254,13 +252,15 @@ def train(config: Config, text: Text, splits: Mapping[str, Prepared]) -> tuple[R
         pad_id=text.tokenizer.pad_token_id, samples=_samples(config, text, model, validation), settings=settings,
     )  # fmt: skip
     report = fit(trainer, choose_checkpoint(config.train.resume, run.path))
-    save_tuned(
-        run.adapter, model, text.tokenizer, text.template, base=base, stop_ids=text.stop_ids,
-        dtype=precision.dtype, replace=True,
-    )  # fmt: skip
+    if not report.stopped:
+        save_tuned(
+            run.adapter, model, text.tokenizer, text.template, base=base, stop_ids=text.stop_ids,
+            dtype=precision.dtype, replace=True,
+        )  # fmt: skip
     stamp.write(run)
-    run.finish(asdict(report))
-    return run, report
+    if not report.stopped:
+        run.finish(asdict(report))
+    return report
 
 
 def _samples(config: Config, text: Text, model: Any, validation: Prepared | None) -> SampleAnswers | None:
@@ -276,12 +276,8 @@ def _samples(config: Config, text: Text, model: Any, validation: Prepared | None
     def answer(prompts: list[str]) -> list[str]:
         return [a.text for a in ask(speaker, [by_prompt[p] for p in prompts], config.eval, "sample answers")]
 
-    def score(answers: list[str], references: list[str]) -> float:
-        found = [text_metrics.rouge(a, r) for a, r in zip(answers, references, strict=True)]
-        known = [scores["rougeL"] for scores in found if scores]
-        return sum(known) / len(known) if known else 0.0
-
-    return SampleAnswers([SampleRow(q.prompt, q.user or q.prompt, q.reference) for q in questions], answer, score)
+    rows = [SampleRow(q.prompt, q.user or q.prompt, q.reference) for q in questions]
+    return SampleAnswers(rows, answer, mean_rouge_l)
 
 
 def _load(

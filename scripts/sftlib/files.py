@@ -67,9 +67,24 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     sync_folder(path.parent)
 
 
+def sweep(folder: str | Path) -> None:
+    """Delete the temporary neighbours that killed writes left in a folder. Nobody else may be writing in it."""
+    for path in Path(folder).glob(".*.tmp"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
     with whole_file(path) as stream:
+        stream.write(text)
+
+
+def append_text(path: str | Path, text: str) -> None:
+    """Append `text` as UTF-8; a kill in the middle leaves a torn last line, so readers drop one."""
+    with open(path, "a", encoding="utf-8", newline="\n") as stream:
         stream.write(text)
 
 

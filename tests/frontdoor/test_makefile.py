@@ -51,6 +51,9 @@ LINES = {
         "{python} scripts/tensorboard_server.py start --port 6006",
         "{python} scripts/train.py --config configs/run_unsloth.yaml",
     ],
+    "train RUN=first FRESH=1": [f"{{python}} scripts/train.py {BASE} --set 'run_name=first' --fresh"],
+    "stop": [f"{{python}} scripts/stop.py {BASE}"],
+    "stop RUN=first": [f"{{python}} scripts/stop.py {BASE} --run 'first'"],
     "eval": [f"{{python}} scripts/eval.py {BASE} --split test"],
     "eval-val LIMIT=5": [f"{{python}} scripts/eval.py {BASE} --split val --limit '5'"],
     "eval-test RUN=first": [f"{{python}} scripts/eval.py {BASE} --run 'first' --split test"],
@@ -89,7 +92,8 @@ LINES = {
 }  # fmt: skip
 PROMISED = [
     "help", "install", "setup-dirs", "process", "style", "render", "full-pipeline", "check", "train",
-    "train-bnb", "train-unsloth", "train-with-tb", "train-bnb-tb", "train-unsloth-tb", "eval", "eval-val",
+    "train-bnb", "train-unsloth", "train-with-tb", "train-bnb-tb", "train-unsloth-tb", "stop", "eval",
+    "eval-val",
     "eval-test", "eval-quick", "eval-full", "infer", "infer-batch", "infer-interactive", "download-model",
     "merge", "merge-bf16", "merge-test", "tensorboard", "tb-stop", "tb-clean", "tb-open", "clean", "lint",
     "test",

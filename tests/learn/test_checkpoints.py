@@ -12,6 +12,7 @@ from sftlib.errors import MixError
 from sftlib.learn.checkpoints import (
     checkpoints,
     choose_checkpoint,
+    make_room,
     newest_checkpoint,
     rotate,
     seal,
@@ -73,6 +74,16 @@ def test_unsealing_makes_it_incomplete(tmp_path: Path) -> None:
     assert what_is_missing(folder) == "complete.json is not there"
 
 
+def test_nothing_of_a_torn_one_gets_into_the_next_at_its_place(tmp_path: Path) -> None:
+    torn, whole = make(tmp_path, 1, whole=False), make(tmp_path, 2)
+    make_room(torn)
+    make_room(whole)
+    make_room(tmp_path / "checkpoint-3")
+    assert checkpoints(tmp_path) == [whole]
+    assert what_is_missing(whole) == "complete.json is not there"
+    assert (whole / "model.safetensors").is_file()
+
+
 def test_choice_by_train_resume(tmp_path: Path) -> None:
     older, newer = make(tmp_path, 1), make(tmp_path, 2)
     assert choose_checkpoint("auto", tmp_path) == newer
@@ -107,8 +118,10 @@ def test_rotation(tmp_path: Path, limit: int | None, best: int | None, left: lis
     assert [int(folder.name.removeprefix("checkpoint-")) for folder in checkpoints(tmp_path)] == left
 
 
-def test_rotation_never_deletes_the_newest_torn_or_not(tmp_path: Path) -> None:
-    make(tmp_path, 1)
-    make(tmp_path, 2, whole=False)
+def test_a_torn_one_of_a_later_step_never_costs_the_newest_whole_one(tmp_path: Path) -> None:
+    """A save at step 6 was killed; the run went on from 4, was told to stop at 5 and saved there."""
+    for step, whole in ((2, False), (4, True), (5, True), (6, False)):
+        make(tmp_path, step, whole=whole)
     rotate(tmp_path, 1, None)
-    assert [folder.name for folder in checkpoints(tmp_path)] == ["checkpoint-2"]
+    assert [folder.name for folder in checkpoints(tmp_path)] == ["checkpoint-5"]
+    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-5"

@@ -25,6 +25,17 @@ def test_a_line_every_log_interval_steps(make_trainer, capsys: pytest.CaptureFix
     assert "tok/s" in lines[0]
 
 
+def test_where_the_time_ends_it_no_count_of_steps_is_promised(make_trainer, capsys: pytest.CaptureFixture[str]) -> None:
+    options = {
+        "train": {"batch_size": 2, "max_minutes": 60.0},
+        "logging": LoggingSection(backend="none", log_interval=4),
+    }
+    fit(make_trainer(llama(), make_rows(8), **options))
+    lines = said(capsys)
+    assert [line.split()[1] for line in lines] == ["4", "8"]
+    assert not any(" left" in line for line in lines)
+
+
 def test_a_resumed_run_says_so(make_trainer, capsys: pytest.CaptureFixture[str]) -> None:
     options = {"logging": LoggingSection(backend="none", log_interval=1)}
     fit(

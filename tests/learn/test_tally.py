@@ -15,7 +15,7 @@ from sftlib.learn.tally import Tally
 def batch(*lengths: int) -> dict[str, Any]:
     longest = max(lengths)
     mask = torch.tensor([[1] * length + [0] * (longest - length) for length in lengths])
-    return {"attention_mask": mask, "sources": [f"raw:{length}" for length in lengths]}
+    return {"attention_mask": mask}
 
 
 def test_counts_and_rates(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,10 +28,8 @@ def test_counts_and_rates(monkeypatch: pytest.MonkeyPatch) -> None:
         tally.count(batch(3, 5), supervised=4)
         tally.count(batch(4), supervised=2)
         tally.on_step_end(None, None, None)
-    assert tally.step_sources == ["raw:3", "raw:5", "raw:4"]
     assert tally.rates() == {"tokens_per_second": 24 / 3, "supervised_tokens": 6.0}
     tally.on_step_begin(None, None, None)
-    assert tally.step_sources == []
     tally.count(batch(10), supervised=9)
     tally.on_step_end(None, None, None)
     assert tally.rates() == {"tokens_per_second": 2.0, "supervised_tokens": 9.0}

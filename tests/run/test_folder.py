@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from datetime import datetime
 from pathlib import Path
 
@@ -65,7 +66,8 @@ def test_a_run_is_new_then_interrupted_then_finished(tmp_path: Path) -> None:
     assert open_run(tmp_path / "outputs", "first", "outputs/other/checkpoint-3") == run
     with pytest.raises(MixError, match=r"was begun and not finished, and train\.resume is never") as caught:
         open_run(tmp_path / "outputs", "first", "never")
-    assert "RUN=another" in caught.value.cure
+    assert "SET=train.resume=auto" in caught.value.cure
+    assert "FRESH=1" in caught.value.cure
     run.adapter.mkdir()
     run.finish({"steps": 3}, links=tmp_path / "adapters")
     assert run.state == "finished"
@@ -73,6 +75,24 @@ def test_a_run_is_new_then_interrupted_then_finished(tmp_path: Path) -> None:
         with pytest.raises(MixError, match="The run first is finished") as caught:
             open_run(tmp_path / "outputs", "first", resume)
         assert "RUN=first-2" in caught.value.cure
+
+
+def test_a_fresh_run_takes_the_next_free_name_and_touches_nothing(tmp_path: Path) -> None:
+    assert open_run(tmp_path, "first", "auto", fresh=True).name == "first"
+    (tmp_path / "first" / "checkpoint-3").mkdir()
+    (tmp_path / "first-2").mkdir()
+    for resume in ("auto", "never"):
+        expected = {"auto": "first-3", "never": "first-4"}[resume]
+        assert open_run(tmp_path, "first", resume, fresh=True) == RunFolder(tmp_path, expected)
+    assert [path.name for path in (tmp_path / "first").iterdir()] == ["checkpoint-3"]
+    with pytest.raises(UsageError, match=r"train\.resume is outputs/other/checkpoint-3"):
+        open_run(tmp_path, "first", "outputs/other/checkpoint-3", fresh=True)
+
+
+def test_the_command_that_goes_on_survives_the_shell(tmp_path: Path) -> None:
+    assert RunFolder(Path("outputs"), "first").go_on_command("auto") == "make train CONFIG=outputs/first/config.yaml"
+    command = RunFolder(Path("my runs"), "first").go_on_command("never")
+    assert shlex.split(command) == ["make", "train", "CONFIG=my runs/first/config.yaml", "SET=train.resume=auto"]
 
 
 def test_finishing_points_the_link_at_the_adapter(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_how_answers_are_sampled_counts_where_it_chooses_the_best_checkpoint() -
     before = matching_settings(config)
     config["eval"]["training_rows"] = 3
     assert compare(stamp(settings=before), stamp(settings=matching_settings(config))) == [
-        Difference("settings.eval.training_rows", 8, 3)
+        Difference("settings.eval.training_rows", 4, 3)
     ]
 
 
@@ -119,6 +119,7 @@ def test_every_key_of_the_config_is_kept_or_left_out_on_purpose() -> None:
 def interrupted(run: RunFolder, made_by: Stamp | None) -> RunFolder:
     """A run with a checkpoint."""
     (run.path / "checkpoint-3").mkdir()
+    files.write_json(run.backend, {"used": "plain"})
     if made_by:
         made_by.write(run)
     return run
@@ -131,7 +132,7 @@ def test_continuing_with_something_else_is_refused_and_each_thing_named(run: Run
     with pytest.raises(MixError) as caught:
         refuse_to_mix(run, stamp(data={"train": B, "val": A}, settings=settings))
     assert "data.train was aaaaaaaaaaaa, is bbbbbbbbbbbb; settings.train.epochs was 3.0, is 9.0" in caught.value.seen
-    assert caught.value.cure == "Put them back, or start another: RUN=first-2"
+    assert "FRESH=1" in caught.value.cure
 
 
 def test_a_run_without_checkpoints_holds_nothing_to_mix(run: RunFolder) -> None:
@@ -141,8 +142,32 @@ def test_a_run_without_checkpoints_holds_nothing_to_mix(run: RunFolder) -> None:
 
 
 def test_checkpoints_that_nothing_vouches_for_are_not_continued(run: RunFolder) -> None:
-    with pytest.raises(MixError, match="Nothing says what made the checkpoints"):
+    with pytest.raises(MixError, match=r"Nothing says what made the checkpoints.*stamp\.json .* it is not there"):
         refuse_to_mix(interrupted(run, None), stamp())
+
+
+@pytest.mark.parametrize("name", ["stamp.json", "backend.json"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "it is not there"),
+        (b"", "it cannot be read"),
+        (b'{"data": {"train": "aa', "it cannot be read"),
+        (b"\xff\xfe", "it cannot be read"),
+        (b"[]", "it is not a JSON object"),
+        (b"{}", "it is not a stamp|it does not name a backend"),
+        (b'{"colour": "blue"}', "it is not a stamp|it does not name a backend"),
+    ],
+)
+def test_an_unreadable_stamp_is_an_error(run: RunFolder, name: str, content: bytes | None, said: str) -> None:
+    interrupted(run, stamp())
+    refuse_to_mix(run, stamp())
+    (run.path / name).unlink()
+    if content is not None:
+        (run.path / name).write_bytes(content)
+    with pytest.raises(MixError, match=said) as caught:
+        refuse_to_mix(run, stamp())
+    assert caught.value.where == str(run.path / name)
 
 
 def test_a_checkpoint_of_another_run_is_compared_too(run: RunFolder) -> None:

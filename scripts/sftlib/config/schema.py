@@ -84,6 +84,10 @@ class TrainSection(Section):
 
     epochs: Annotated[float, Field(gt=0)] = Field(3.0, description="Passes over the training split.")
     max_steps: Count | None = Field(None, description="Optimizer steps; overrides epochs.")
+    max_minutes: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="End on time if epochs or max_steps have not before: minutes of training over all sessions, "
+        "evaluations included. The schedule follows the time, so the rate has come down by then.",
+    )  # fmt: skip
     learning_rate: Annotated[float, Field(gt=0, le=1)] | Auto = Field(
         "auto",
         description="Peak learning rate. `auto`: by the model's width, 0.0005 for an adapter on a 3B model, 0.0013 on "

@@ -83,6 +83,13 @@ def what_is_missing(folder: Path) -> str:
     return ""
 
 
+def make_room(folder: Path) -> None:
+    """Prepare the place of a checkpoint: what a kill left of another one there goes, a whole one is unsealed."""
+    if folder.is_dir() and what_is_missing(folder):
+        shutil.rmtree(folder)
+    unseal(folder)
+
+
 def unseal(folder: Path) -> None:
     """Take the mark of completeness off, before the folder is changed."""
     (folder / MANIFEST).unlink(missing_ok=True)
@@ -105,10 +112,17 @@ def seal(folder: Path) -> None:
 
 
 def rotate(run_folder: Path, limit: int | None, best: Path | None) -> None:
-    """Delete the oldest checkpoints until `limit` are left. The newest and the best one always stay; None keeps all."""
+    """Delete the oldest checkpoints until `limit` whole ones are left; None keeps all.
+
+    The newest and the best one always stay. Torn ones count for nothing and go: with a limit of 1, one of a later step
+    that a kill left behind would otherwise take the place of the checkpoint that was just written.
+    """
     if limit is None:
         return
-    kept = checkpoints(run_folder)
+    found = {folder: not what_is_missing(folder) for folder in checkpoints(run_folder)}
+    for folder in (folder for folder, is_whole in found.items() if not is_whole):
+        shutil.rmtree(folder)
+    kept = [folder for folder, is_whole in found.items() if is_whole]
     for folder in kept[:-1]:
         if len(kept) <= limit:
             return

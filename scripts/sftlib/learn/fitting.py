@@ -30,13 +30,15 @@ from ..run.folder import RunFolder
 from ..tokens.collate import collate
 from ..tokens.dataset import ExampleDataset
 from .arguments import training_arguments
+from .budget import Budget
 from .checkpoints import step_of
 from .curves import Curves, make_sinks
-from .guards import GradientGuard, refuse_non_finite_weights
+from .guards import BrokenSteps, SilentTensors, refuse_non_finite_weights
 from .logprobs import verify_head
 from .progress import Progress
-from .records import Records, time_metrics, write_best
+from .records import Records, time_metrics
 from .samples import SampleAnswers
+from .stopping import Stopper
 from .tally import Tally
 from .trainer import SftTrainer
 
@@ -52,6 +54,7 @@ class FitReport:
         best: content of best.json; None when nothing was evaluated.
         is_best_loaded: whether the model now holds the best checkpoint rather than the last step.
         times: content of time_metrics.json.
+        stopped: what asked it to stop before its end (`Ctrl-C`, `make stop`); empty when it came to its end.
     """
 
     steps: int
@@ -61,6 +64,7 @@ class FitReport:
     best: dict[str, Any] | None
     is_best_loaded: bool
     times: dict[str, Any]
+    stopped: str = ""
 
 
 def build_trainer(
@@ -106,17 +110,23 @@ def build_trainer(
     sinks = make_sinks(
         logging.backend, name=run.name, run_folder=run.path, tensorboard=run.tensorboard, settings=settings or {}
     )
+    broken = BrokenSteps(run, is_scaled=precision == "fp16")
     callbacks = [
-        GradientGuard(tally, is_scaled=precision == "fp16"),
+        SilentTensors(broken),
         Records(run),
         Curves(sinks, samples),
-        Progress(log_interval=logging.log_interval),
+        Progress(log_interval=logging.log_interval, is_timed=train.max_minutes is not None),
     ]
+    if train.max_minutes:
+        evaluated = len(eval_set) if eval_set is not None and train.eval_strategy != "no" else 0
+        step_rows = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
+        callbacks.append(Budget(train.max_minutes * 60, evaluated / step_rows))
     if train.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(train.early_stopping_patience))
+    callbacks.append(Stopper(run))  # after those that end a training by themselves
     trainer = SftTrainer(
-        model, arguments, run=run, tally=tally, train_set=train_set, eval_set=eval_set, collate=_collator(pad_id),
-        save_total_limit=train.save_total_limit, samples=samples, callbacks=callbacks,
+        model, arguments, run=run, tally=tally, broken=broken, train_set=train_set, eval_set=eval_set,
+        collate=_collator(pad_id), save_total_limit=train.save_total_limit, samples=samples, callbacks=callbacks,
     )  # fmt: skip
     with trainer.accelerator.autocast():
         verify_head(trainer.model)
@@ -124,14 +134,18 @@ def build_trainer(
 
 
 def fit(trainer: SftTrainer, checkpoint: Path | None = None) -> FitReport:
-    """Train to the end, from the start or from a checkpoint; the model is left with the best or the last weights."""
+    """Train to the end, from the start or from a checkpoint; the model is left with the best or the last weights.
+
+    A signal or `make stop` ends it earlier, with a checkpoint (`FitReport.stopped`).
+    """
     started = time.perf_counter()
     resumed_from = step_of(checkpoint) if checkpoint else 0
     if checkpoint:
         console.note(f"Going on from {checkpoint}.")
+    stopper = next(found for found in trainer.callback_handler.callbacks if isinstance(found, Stopper))
     error: BaseException | None = None
     try:
-        with quiet():
+        with quiet(), stopper.listening():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except BaseException as raised:
         error = raised
@@ -145,7 +159,8 @@ def fit(trainer: SftTrainer, checkpoint: Path | None = None) -> FitReport:
     refuse_non_finite_weights(trainer.model, trainer.state.global_step)
     times = time_metrics(trainer.tally, time.perf_counter() - started, resumed_from)
     files.write_json(trainer.run.time_metrics, times)
-    write_best(trainer.run, trainer.args, trainer.state)
+    if trainer.args.should_save:
+        trainer.tidy()  # a kill may have come between the last checkpoint and this
     losses = [record["loss"] for record in trainer.state.log_history if "loss" in record]
     return FitReport(
         steps=trainer.state.global_step,
@@ -155,6 +170,7 @@ def fit(trainer: SftTrainer, checkpoint: Path | None = None) -> FitReport:
         best=files.read_json(trainer.run.best) if trainer.run.best.is_file() else None,
         is_best_loaded=trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is not None,
         times=times,
+        stopped=stopper.asked if stopper.has_stopped and not trainer.had_ended() else "",
     )
 
 

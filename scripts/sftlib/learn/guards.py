@@ -1,38 +1,30 @@
-"""What stops a training that is broken, before it costs a night or a checkpoint.
+"""What keeps a broken step out of the weights, and stops a training that is broken, before it costs a night.
 
-`refuse_non_finite` looks at the log-probabilities of every micro-batch and names the rows behind a NaN;
-`GradientGuard` looks at the gradients before every optimizer step, and once, as soon as an update has been made,
-asks that every trainable tensor gets some; `refuse_non_finite_weights` stands before every save.
+`BrokenSteps` looks at the log-probabilities of every micro-batch and at the gradients before every optimizer step: a
+step with one that is not finite is not applied, its rows are named and dumped, and the third in a row ends the run.
+`SilentTensors` asks once, as soon as an update has been made, that every trainable tensor gets a gradient;
+`refuse_non_finite_weights` stands before every save.
 
-    error: The loss is not finite at step 12. Rows: raw.jsonl:17.
+    warning: Step 12 is not applied: its loss is not finite. Rows: raw.jsonl:17. They are in outputs/r/non_finite.jsonl.
 
 Worst bug: NaN weights in a checkpoint (tests/learn/test_guards.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
+from .. import console, files
 from ..errors import TrainingError
-from .tally import Tally
+from ..run.folder import RunFolder
 
 NAMED = 10  # rows or tensors named in a message
-
-
-def refuse_non_finite(logprobs_N: Tensor, rows_N: Tensor, sources: Sequence[str], step: int) -> None:
-    """Raise TrainingError, naming the rows, unless every log-probability is finite."""
-    broken_N = ~torch.isfinite(logprobs_N.detach())
-    if broken_N.any():
-        rows = [sources[row] for row in rows_N[broken_N].unique().tolist()]
-        raise TrainingError(
-            f"The loss is not finite at step {step}. Rows: {_some(rows)}.",
-            expected="finite log-probabilities",
-            cure="Look at these rows; if they are sound, lower train.learning_rate, or train in bf16 instead of fp16.",
-        )
+IN_A_ROW = 3  # steps that were not applied, after which the run ends
 
 
 def refuse_non_finite_weights(model: nn.Module, step: int) -> None:
@@ -46,43 +38,99 @@ def refuse_non_finite_weights(model: nn.Module, step: int) -> None:
         )
 
 
-class GradientGuard(TrainerCallback):
-    """Stops on a non-finite gradient, and on a trainable tensor that gets none.
+class BrokenSteps(TrainerCallback):
+    """Leaves out the steps whose loss or gradient is not finite; `is_left_out` says so of the current one.
 
-    The second question is asked at the first step after an update that changed the weights: LoRA starts with B = 0,
-    which makes the gradient of A exactly zero until B has moved, and under warm-up the first rate may be 0.
-    Under fp16 the loss scaler deals with non-finite gradients itself: it skips the step and lowers the scale.
+    Under fp16 the loss scaler leaves out steps itself, and lowers the scale after a non-finite gradient, which is how
+    it finds the right one: there only losses are looked at.
     """
 
-    def __init__(self, tally: Tally, *, is_scaled: bool) -> None:
-        self.tally, self.is_scaled = tally, is_scaled
+    def __init__(self, run: RunFolder, *, is_scaled: bool) -> None:
+        self.run, self.is_scaled = run, is_scaled
+        self.is_left_out = False
+        self._in_a_row = 0
+        self._inputs: list[Mapping[str, Any]] = []  # micro-batches of the current step
+        self._lost: set[str] = set()  # its rows whose loss is not finite
+
+    @property
+    def is_at_start(self) -> bool:
+        """Whether no micro-batch of the step has been looked at."""
+        return not self._inputs
+
+    def look(self, inputs: Mapping[str, Any], logprobs_N: Tensor, rows_N: Tensor) -> bool:
+        """Look at one micro-batch; whether it is broken."""
+        self._inputs.append(inputs)
+        broken_N = ~torch.isfinite(logprobs_N.detach())
+        is_broken = bool(broken_N.any())
+        if is_broken:
+            self._lost |= {inputs["sources"][row] for row in rows_N[broken_N].unique().tolist()}
+        return is_broken
+
+    def on_step_begin(self, args, state, control, **kwargs) -> None:
+        """Begin with nothing."""
+        self._inputs, self._lost, self.is_left_out = [], set(), False
+
+    def on_pre_optimizer_step(self, args, state, control, model, **kwargs) -> None:
+        """Take the gradients of a broken step away: an optimizer passes over a tensor that has none."""
+        names = [] if self.is_scaled else _non_finite_gradients(model)
+        self.is_left_out = bool(names or self._lost)
+        if not self.is_left_out:
+            self._in_a_row = 0
+            return
+        self._in_a_row += 1
+        step = state.global_step + 1
+        rows = self._dump(step)
+        what = "loss" if self._lost else f"gradient of {len(names)} tensors ({_some(names)})"
+        if self._in_a_row == IN_A_ROW:
+            raise TrainingError(
+                f"{IN_A_ROW} steps in a row, up to step {step}, could not be applied: the {what} is not finite. "
+                f"Rows: {_some(rows)}.",
+                where=str(self.run.non_finite),
+                expected="finite losses and gradients",
+                cure="Look at these rows; if they are sound, lower train.learning_rate, or train in bf16, not fp16. "
+                "What was learned before is in the newest checkpoint.",
+            )
+        console.warn(
+            f"Step {step} is not applied: the {what} is not finite. Rows: {_some(rows)}. "
+            f"They are in {self.run.non_finite}."
+        )
+        if not self.is_scaled:
+            for _, weight in _trainable(model):
+                weight.grad = None
+
+    def _dump(self, step: int) -> list[str]:
+        """Append the rows behind it, or all of the step when only the gradient is broken; return their sources."""
+        found = {
+            source: {"step": step, "source": source, "input_ids": ids[seen > 0].tolist()}
+            for inputs in self._inputs
+            for source, ids, seen in zip(inputs["sources"], inputs["input_ids"], inputs["attention_mask"], strict=True)
+            if source in self._lost or not self._lost
+        }
+        files.append_text(self.run.non_finite, "".join(map(files.json_line, found.values())))
+        return list(found)
+
+
+class SilentTensors(TrainerCallback):
+    """Stops on a trainable tensor that gets no gradient.
+
+    It is asked at the first step after an update that changed the weights: LoRA starts with B = 0, which makes the
+    gradient of A exactly zero until B has moved, and under warm-up the first rate may be 0.
+    """
+
+    def __init__(self, broken: BrokenSteps) -> None:
+        self.broken = broken
         self._silent: set[str] | None = None  # tensors without a gradient so far
         self._has_moved = self._is_checked = False
 
     def on_pre_optimizer_step(self, args, state, control, model, **kwargs) -> None:
         """Look at the gradients of the step."""
-        step = state.global_step + 1
-        if not self.is_scaled:
-            self._refuse_non_finite_gradients(model, step)
-        if not self._is_checked:
-            self._look_for_silent_tensors(model, step)
+        if not self._is_checked and not self.broken.is_left_out:
+            self._look_for_silent_tensors(model, state.global_step + 1)
 
     def on_optimizer_step(self, args, state, control, optimizer, **kwargs) -> None:
         """Note whether the step changed the weights."""
-        was_skipped = getattr(optimizer, "step_was_skipped", False)
+        was_skipped = self.broken.is_left_out or getattr(optimizer, "step_was_skipped", False)
         self._has_moved |= not was_skipped and any(group["lr"] > 0 for group in optimizer.param_groups)
-
-    def _refuse_non_finite_gradients(self, model: nn.Module, step: int) -> None:
-        gradients = [weight.grad for _, weight in _trainable(model) if weight.grad is not None]
-        is_finite = [torch.isfinite(gradient).all() for gradient in gradients]
-        if is_finite and not torch.stack(is_finite).all():  # one wait for the GPU instead of one a tensor
-            broken = [name for name, weight in _trainable(model) if not torch.isfinite(weight.grad).all()]
-            raise TrainingError(
-                f"{len(broken)} gradients are not finite at step {step}: {_some(broken)}. "
-                f"Rows of the step: {_some(self.tally.step_sources)}.",
-                expected="finite gradients",
-                cure="Look at these rows; if they are sound, lower train.learning_rate.",
-            )
 
     def _look_for_silent_tensors(self, model: nn.Module, step: int) -> None:
         tensors = dict(_trainable(model))
@@ -96,6 +144,14 @@ class GradientGuard(TrainerCallback):
                 expected="a gradient other than zero in each, or nothing is learned there",
                 cure="Choose other tuning.lora.target_modules; `all-linear` suits most models.",
             )
+
+
+def _non_finite_gradients(model: nn.Module) -> list[str]:
+    named = [(name, weight.grad) for name, weight in _trainable(model) if weight.grad is not None]
+    is_finite = [torch.isfinite(gradient).all() for _, gradient in named]
+    if not is_finite or torch.stack(is_finite).all():  # one wait for the GPU instead of one a tensor
+        return []
+    return [name for (name, _), finite in zip(named, is_finite, strict=True) if not finite]
 
 
 def _trainable(model: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:

@@ -13,10 +13,13 @@ from ..console import Meter
 
 
 class Progress(TrainerCallback):
-    """Shows how far training is. `close` must be called whatever happens; `fit` does."""
+    """Shows how far training is. `close` must be called whatever happens; `fit` does.
 
-    def __init__(self, *, log_interval: int) -> None:
-        self.log_interval = log_interval
+    is_timed: the time ends it (train.max_minutes), so the planned steps say nothing of what is left.
+    """
+
+    def __init__(self, *, log_interval: int, is_timed: bool = False) -> None:
+        self.log_interval, self.is_timed = log_interval, is_timed
         self._meter: Meter | None = None
         self._text = ""
 
@@ -25,7 +28,8 @@ class Progress(TrainerCallback):
         if state.is_world_process_zero:
             done = state.global_step
             description = f"training from step {done}" if done else "training"
-            self._meter = Meter(description, state.max_steps - done, every=self.log_interval).__enter__()
+            total = None if self.is_timed else state.max_steps - done
+            self._meter = Meter(description, total, every=self.log_interval).__enter__()
 
     def on_log(self, args, state, control, logs, **kwargs) -> None:
         """Remember the numbers to show."""

@@ -56,8 +56,8 @@ class Records(TrainerCallback):
         if not state.is_world_process_zero or not record.keys() & {"loss", "eval_loss"}:
             return
         record = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4), **record}
-        _append(self.run.metrics, files.json_line(record))
-        _append(self.run.train_log, _csv_line([record.get(column, "") for column in COLUMNS]))
+        files.append_text(self.run.metrics, files.json_line(record))
+        files.append_text(self.run.train_log, _csv_line([record.get(column, "") for column in COLUMNS]))
 
 
 def truncate_records(run: RunFolder, step: int) -> None:
@@ -100,11 +100,6 @@ def _as_json(value: float) -> float | None:
     return (
         value if math.isfinite(value) else None
     )  # under fp16 the norm of a skipped step is infinite; JSON has no such number
-
-
-def _append(path: Path, line: str) -> None:
-    with open(path, "a", encoding="utf-8", newline="\n") as stream:
-        stream.write(line)
 
 
 def _csv_line(cells: Any) -> str:

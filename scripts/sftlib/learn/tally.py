@@ -1,4 +1,4 @@
-"""What training has seen and how fast: tokens, supervised tokens, the rows of the step, the memory in use.
+"""What training has seen and how fast: tokens, supervised tokens, the memory in use.
 
 In come the micro-batches, counted by the trainer as it sees them; out go rates for the log. The clock runs inside
 optimizer steps only, so evaluations and checkpoints do not slow the tokens/s. Counts are of this session: a resumed
@@ -31,7 +31,6 @@ class Tally(TrainerCallback):
         self.with_memory = with_memory
         self.tokens = self.supervised = self.steps = 0  # of the session
         self.seconds = 0.0
-        self.step_sources: list[str] = []  # rows of the current step, for the message of a failing one
         self._open_tokens: list[torch.Tensor] = []  # on their device: reading one would make the GPU wait
         self._last = (0, 0, 0, 0.0)
         self._started: float | None = None
@@ -40,7 +39,6 @@ class Tally(TrainerCallback):
         """Count one micro-batch."""
         self._open_tokens.append(batch["attention_mask"].sum())
         self.supervised += supervised
-        self.step_sources += batch["sources"]
 
     def rates(self) -> dict[str, float]:
         """Tokens a second (padding not counted), supervised tokens a step, both since the last call; memory in GiB."""
@@ -68,7 +66,6 @@ class Tally(TrainerCallback):
 
     def on_step_begin(self, args, state, control, **kwargs) -> None:
         """Start the clock of a step."""
-        self.step_sources = []
         self._started = time.perf_counter()
 
     def on_step_end(self, args, state, control, **kwargs) -> None:

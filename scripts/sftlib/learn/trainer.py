@@ -8,6 +8,8 @@ Accelerate, FSDP, DeepSpeed and callbacks work as its users know them. Overridde
     evaluation_loop       exact token-weighted loss, the sample answers, no logits; leaves training undisturbed
     _save_checkpoint      finite weights only, sealed when complete, then rotated
     _run_epoch            a resumed run that had ended takes no further step
+    create_scheduler      by the time where there is a budget of it
+    training_step, _maybe_log_save_evaluate   a step that is not applied is no part of the logged loss
     log                   speed and memory beside the loss
 
 How the pieces are put together is in `fitting`.
@@ -19,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +32,8 @@ from transformers.trainer_utils import EvalLoopOutput
 from ..errors import DataError
 from ..run.folder import RunFolder
 from . import checkpoints
-from .guards import refuse_non_finite, refuse_non_finite_weights
+from .budget import Budget, follow_time
+from .guards import BrokenSteps, refuse_non_finite_weights
 from .logprobs import hidden_states, output_head, supervised, token_logprobs
 from .losses import nll_sum
 from .order import StepSampler
@@ -39,6 +42,8 @@ from .samples import SampleAnswers
 from .tally import Tally
 from .undisturbed import undisturbed
 
+T = TypeVar("T")
+
 
 class SftTrainer(Trainer):
     """Supervised fine-tuning on the supervised tokens only.
@@ -46,22 +51,37 @@ class SftTrainer(Trainer):
     Args:
         collate: examples -> input_ids, attention_mask and labels, and `sources`, one text a row.
         train_set, eval_set: data sets of examples with `.lengths`.
+        broken: leaves out steps that are not finite.
         save_total_limit: checkpoints kept; the newest and the best always are.
         samples: answered at each evaluation and logged as eval_rougeL; None for none.
     """
 
     def __init__(
-        self, model: nn.Module, args: TrainingArguments, *, run: RunFolder, tally: Tally, train_set: Dataset,
-        eval_set: Dataset | None, collate: Callable[[Sequence[Any]], dict[str, Any]], save_total_limit: int | None,
-        samples: SampleAnswers | None, callbacks: Sequence[Any],
+        self, model: nn.Module, args: TrainingArguments, *, run: RunFolder, tally: Tally, broken: BrokenSteps,
+        train_set: Dataset, eval_set: Dataset | None, collate: Callable[[Sequence[Any]], dict[str, Any]],
+        save_total_limit: int | None, samples: SampleAnswers | None, callbacks: Sequence[Any],
     ) -> None:  # fmt: skip
         super().__init__(
             model=model, args=args, data_collator=collate, train_dataset=train_set, eval_dataset=eval_set,
-            callbacks=[tally, *callbacks],
+            callbacks=[tally, broken, *callbacks],
         )  # fmt: skip
         self.remove_callback(PrinterCallback)  # only `console` prints
         self.model_accepts_loss_kwargs = True  # makes Trainer count the labels of the whole step for compute_loss
-        self.run, self.tally, self.samples, self.save_total_limit = run, tally, samples, save_total_limit
+        self.run, self.tally, self.broken = run, tally, broken
+        self.samples, self.save_total_limit = samples, save_total_limit
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The schedule of the arguments, by steps or by time."""
+        scheduler = super().create_scheduler(num_training_steps, optimizer)
+        for budget in self._callbacks_of(Budget):
+            follow_time(scheduler, budget, num_training_steps)
+        return scheduler
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """Forward and backward of one micro-batch."""
+        if self.broken.is_at_start:
+            self._loss_before = self._tr_loss.clone()
+        return super().training_step(model, inputs, num_items_in_batch)
 
     def compute_loss(
         self,
@@ -72,12 +92,14 @@ class SftTrainer(Trainer):
     ) -> Any:
         """The micro-batch's share of the step's loss."""
         logprobs_N, rows_N = self._logprobs(model, inputs)
-        refuse_non_finite(logprobs_N, rows_N, inputs["sources"], self.state.global_step + 1)
+        is_broken = self.broken.look(inputs, logprobs_N, rows_N)
         self.tally.count(inputs, len(logprobs_N))
         loss = nll_sum(logprobs_N) / (len(logprobs_N) if num_items_in_batch is None else num_items_in_batch)
         loss = (
             loss * self.accelerator.num_processes
         )  # DDP and FSDP average gradients over processes; the count is of all
+        if is_broken:  # so that every gradient is, also of the processes that do not see this row
+            loss = loss * float("nan")
         return (loss, {}) if return_outputs else loss
 
     def evaluation_loop(
@@ -136,25 +158,42 @@ class SftTrainer(Trainer):
         refuse_non_finite_weights(self.model, self.state.global_step)
         folder = Path(self._get_output_dir(trial)) / f"{checkpoints.PREFIX}{self.state.global_step}"
         if self.args.should_save:
-            checkpoints.unseal(folder)
+            checkpoints.make_room(folder)
+        self.accelerator.wait_for_everyone()
         super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # each process writes the state of its random numbers
         if self.args.should_save:
             checkpoints.seal(folder)
-            best = self.state.best_model_checkpoint
-            write_best(self.run, self.args, self.state)
-            checkpoints.rotate(folder.parent, self.save_total_limit, Path(best) if best else None)
+            self.tidy()
+
+    def tidy(self) -> None:
+        """Say which checkpoint is the best, and keep save_total_limit of them."""
+        write_best(self.run, self.args, self.state)
+        best = self.state.best_model_checkpoint
+        checkpoints.rotate(self.run.path, self.save_total_limit, Path(best) if best else None)
+
+    def _maybe_log_save_evaluate(self, tr_loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        if self.broken.is_left_out:
+            self.broken.is_left_out = False
+            tr_loss.copy_(self._loss_before)
+            self._globalstep_last_logged += 1  # what is logged is the mean over the steps since
+        super()._maybe_log_save_evaluate(tr_loss, *args, **kwargs)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        if self._had_ended():
+        if self.had_ended():
             self.control.should_training_stop = True
         else:
             super()._run_epoch(*args, **kwargs)
 
-    def _had_ended(self) -> bool:
-        stoppers = [
-            callback for callback in self.callback_handler.callbacks if isinstance(callback, EarlyStoppingCallback)
-        ]
+    def had_ended(self) -> bool:
+        """Whether it came to its end: by its steps, its time or its patience, not by a request to stop."""
         ran_out = any(
-            stopper.early_stopping_patience_counter >= stopper.early_stopping_patience for stopper in stoppers
+            stopper.early_stopping_patience_counter >= stopper.early_stopping_patience
+            for stopper in self._callbacks_of(EarlyStoppingCallback)
         )
-        return ran_out or self.state.global_step >= self.state.max_steps
+        is_late = any(budget.is_over for budget in self._callbacks_of(Budget))
+        return ran_out or is_late or self.state.global_step >= self.state.max_steps
+
+    def _callbacks_of(self, kind: type[T]) -> list[T]:
+        # Looked up each time: a resume puts others in the place of those that have a state.
+        return [callback for callback in self.callback_handler.callbacks if isinstance(callback, kind)]

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 Row = TypeVar("Row")
 
 
-class Speaker(Protocol):
+@dataclass(frozen=True, slots=True)
+class Speaker:
     """Something that answers: a model with all it needs to be spoken to."""
 
     model: PreTrainedModel

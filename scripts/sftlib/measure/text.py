@@ -5,7 +5,7 @@
     normalise_answer("The answer: 3.5!")  -> "answer 3.5"
 
 ROUGE comes from rouge-score, without stemming; SARI from `evaluate` with our own module (sari_metric/). A metric that
-has no meaning for a reference is None, never 0. Means over rows, and what is compared with what, are evaluation.py's.
+has no meaning for a reference is None, never 0. Other means, and what is compared with what, are evaluation.py's.
 
 Worst bug: non-English text that scores 0 because its letters were thrown away (tests/measure/test_text.py).
 """
@@ -42,6 +42,13 @@ def rouge(answer: str, reference: str) -> dict[str, float] | None:
     if not words(reference):
         return None
     return {name: score.fmeasure for name, score in _rouge_scorer().score(reference, answer).items()}
+
+
+def mean_rouge_l(answers: Sequence[str], references: Sequence[str]) -> float:
+    """Mean ROUGE-L of the answers whose reference has a word; 0 when none has."""
+    found = [rouge(answer, reference) for answer, reference in zip(answers, references, strict=True)]
+    known = [scores["rougeL"] for scores in found if scores]
+    return sum(known) / len(known) if known else 0.0
 
 
 def sari(sources: Sequence[str], answers: Sequence[str], references: Sequence[str]) -> list[float]:

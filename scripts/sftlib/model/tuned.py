@@ -88,7 +88,8 @@ def save_tuned(
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
         goal.rename(folder)
-        shutil.rmtree(old)
+    for name in ("new", "old"):  # an earlier save may have been killed between these lines
+        shutil.rmtree(folder.with_name(f"{folder.name}.{name}"), ignore_errors=True)
 
 
 def load_tuned(

@@ -4,7 +4,7 @@ In come the folder of all runs (train.output_dir) and a name; out goes a `RunFol
 data: what made a run is in `stamp`, checkpoints are of `learn`.
 
     outputs/<name>/config.yaml backend.json stamp.json metrics.jsonl train_log.csv time_metrics.json best.json
-                   checkpoint-*/ adapter/ eval/ summary.json (written last: the run is finished)
+                   non_finite.jsonl checkpoint-*/ adapter/ eval/ summary.json (written last: the run is finished)
     outputs/tb/<name>/      its curves
     adapters/last           -> the newest finished run's adapter
 
@@ -14,13 +14,14 @@ Worst bug: a finished run overwritten by another of its name (tests/run/test_fol
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-from .. import files
+from .. import console, files
 from ..errors import MixError, ModelError, UsageError
 
 TENSORBOARD = "tb"  # of all runs, under the folder of the runs
@@ -70,6 +71,11 @@ class RunFolder:
         return self.path / "time_metrics.json"
 
     @property
+    def non_finite(self) -> Path:
+        """The rows behind steps that were not applied, one JSON object a row; only there when there was one."""
+        return self.path / "non_finite.jsonl"
+
+    @property
     def best(self) -> Path:
         """Which checkpoint is the best, and why."""
         return self.path / "best.json"
@@ -101,6 +107,11 @@ class RunFolder:
             return "finished"
         return "interrupted" if any(self.path.glob("checkpoint-*")) else "new"
 
+    def go_on_command(self, resume: str) -> str:
+        """What a person types to go on with it; resume: the run's train.resume."""
+        setting = "" if resume == "auto" else " SET=train.resume=auto"
+        return f"make train {shlex.quote(f'CONFIG={self.config}')}{setting}"
+
     def finish(self, summary: Mapping[str, Any], links: Path = Path("adapters")) -> None:
         """Point `<links>/last` at its adapter and mark the run as finished."""
         try:
@@ -121,11 +132,22 @@ def default_name(model: str, mode: str, now: datetime | None = None) -> str:
     return f"{short.strip('-._') or 'model'}-{mode}-{(now or datetime.now()):%Y%m%d-%H%M%S}"
 
 
-def open_run(root: Path, name: str, resume: str) -> RunFolder:
+def open_run(root: Path, name: str, resume: str, *, fresh: bool = False) -> RunFolder:
     """The folder to train in: a new one, or that of an interrupted run when `resume` (train.resume) allows it.
 
+    fresh: take a name that no run has yet, `name` or `name-2`, `name-3` ...; what is there stays as it is.
     Raises MixError for a finished run, and for an interrupted one with `never`.
     """
+    if fresh and resume not in ("auto", "never"):
+        raise UsageError(
+            f"A fresh run goes on from nothing, and train.resume is {resume}.", where="--fresh, train.resume",
+            expected="one of the two", cure="Leave --fresh out, or set train.resume to auto.",
+        )  # fmt: skip
+    if fresh and (root / name).exists():
+        taken, number = name, 2
+        while (root / name).exists():
+            name, number = f"{taken}-{number}", number + 1
+        console.note(f"A fresh run: {name}. {root / taken} stays as it is.")
     if not NAME.fullmatch(name) or name == TENSORBOARD:
         raise UsageError(
             f"{name!r} cannot be the name of a run.", where="run_name",
@@ -135,13 +157,14 @@ def open_run(root: Path, name: str, resume: str) -> RunFolder:
     if run.state == "finished":
         raise MixError(
             f"The run {name} is finished ({files.read_json(run.summary)['finished_at']}).", where=str(run.path),
-            expected="a new name, or an interrupted run", cure=f"Choose another: RUN={name}-2. Or delete {run.path}.",
+            expected="a new name, or an interrupted run",
+            cure=f"Train anew beside it: FRESH=1 (--fresh), or another name: RUN={name}-2.",
         )  # fmt: skip
     if run.state == "interrupted" and resume == "never":
         raise MixError(
             f"The run {name} was begun and not finished, and train.resume is never.", where=str(run.path),
             expected="a new name, or train.resume: auto",
-            cure=f"Go on with it: SET=train.resume=auto. Or start fresh: RUN=another, or delete {run.path}.",
+            cure="Go on with it: SET=train.resume=auto. Or train anew beside it: FRESH=1 (--fresh).",
         )  # fmt: skip
     run.path.mkdir(parents=True, exist_ok=True)
     return run

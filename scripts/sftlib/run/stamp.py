@@ -75,8 +75,11 @@ class Stamp:
 
     @classmethod
     def read(cls, run: RunFolder) -> Stamp:
-        """Read stamp.json."""
-        return cls(**files.read_json(run.stamp))
+        """Read stamp.json. Raises MixError when it is missing or cannot be read."""
+        try:
+            return cls(**_read(run.stamp))
+        except TypeError as error:
+            raise _unknown_maker(run.stamp, "it is not a stamp") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,23 +131,40 @@ def refuse_to_mix(run: RunFolder, new: Stamp, resume: str = "auto") -> None:
 
 
 def _refuse(owner: RunFolder, new: Stamp) -> None:
-    if not owner.stamp.is_file():
-        raise MixError(
-            f"Nothing says what made the checkpoints in {owner.path}.", where=str(owner.stamp),
-            expected="the run's stamp", cure="Start another run: RUN=another",
-        )  # fmt: skip
     old = Stamp.read(owner)
+    if "used" not in _read(owner.backend):
+        raise _unknown_maker(owner.backend, "it does not name a backend")
     differences = compare(old, new)
     if differences:
         listed = "; ".join(f"{d.key} was {_short(d.old)}, is {_short(d.new)}" for d in differences)
         raise MixError(
             f"The run {owner.name} was made by something else: {listed}.", where=str(owner.stamp),
             expected="the same data, template and settings",
-            cure=f"Put them back, or start another: RUN={owner.name}-2",
+            cure="Put them back, or train anew beside it: FRESH=1 (--fresh)",
         )  # fmt: skip
     if old.code != new.code:
         was = _short(old.code["scripts"])
         console.warn(f"The run {owner.name} was begun with other code ({was}); it goes on with this one.")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = files.read_json(path)
+    except FileNotFoundError as error:
+        raise _unknown_maker(path, "it is not there") from error
+    except (OSError, ValueError) as error:  # not JSON, or not even text
+        raise _unknown_maker(path, f"it cannot be read ({error})") from error
+    if not isinstance(found, dict):
+        raise _unknown_maker(path, "it is not a JSON object")
+    return found
+
+
+def _unknown_maker(path: Path, problem: str) -> MixError:
+    return MixError(
+        f"Nothing says what made the checkpoints in {path.parent}: {path.name} is of no use, {problem}.",
+        where=str(path), expected=f"{path.name} as the run wrote it",
+        cure="Put it back from a copy, or train anew beside it: FRESH=1 (--fresh)",
+    )  # fmt: skip
 
 
 def code_revision(root: Path = files.ROOT) -> dict[str, str]:
