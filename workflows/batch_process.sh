@@ -125,7 +125,7 @@ run_chain() {
     local settings="data.processed_dir=data/processed/$1"
     stage process "Processing" chain_make process RAW="$2" SET="$settings" &&
         stage check "Checking" chain_make check SET="$settings" &&
-        stage train "Training" chain_make train RUN="$1" SET="$settings${steps:+ train.max_steps=$steps}" &&
+        stage train "Training" train_to_the_end "$1" SET="$settings${steps:+ train.max_steps=$steps}" &&
         stage eval "Measuring" chain_make eval-test RUN="$1" SET="$settings" &&
         stage merge "Merging" merge_and_test "$1"
 }

@@ -124,7 +124,7 @@ stage_data() { stage data "Finding the data" find_data; }
 stage_model() { stage model "Fetching the base model" chain_make download-model; }
 stage_process() { stage process "Processing the data" chain_make process RAW="$raw"; }
 stage_check() { stage check "Checking config, data and mask" chain_make check; }
-stage_train() { stage train "Training (curves, in another terminal: make tensorboard)" chain_make train RUN="$run"; }
+stage_train() { stage train "Training (curves, in another terminal: make tensorboard)" train_to_the_end "$run"; }
 stage_eval() { stage eval "Measuring base and tuned model on the test split" chain_make eval-test RUN="$run"; }
 stage_merge() { stage merge "Merging, and loading the merged model" merge_and_test "$run"; }
 

@@ -54,6 +54,15 @@ ask_text() {
     echo "${answer:-$2}"
 }
 
+# train_to_the_end RUN [VARIABLE=VALUE...]: a training that was asked to stop ends well, with nothing to measure yet.
+train_to_the_end() {
+    chain_make train RUN="$1" "${@:2}" || return
+    if [[ ! -f outputs/$1/summary.json ]]; then
+        echo "The training was stopped before its end." >&2
+        return 1
+    fi
+}
+
 # merge_and_test RUN: nothing to do after a full fine-tune, whose result is a whole model already.
 merge_and_test() {
     if [[ -f outputs/$1/adapter/config.json ]]; then

@@ -23,6 +23,9 @@ printf '%s\\n' "$*" >> calls
 while read -r words; do
     [[ " $* " == *" $words "* ]] && exit 2
 done < failing
+if [[ " $* " =~ " train RUN="([^ ]*) && ! -e stopping ]]; then
+    mkdir -p "outputs/${BASH_REMATCH[1]}" && touch "outputs/${BASH_REMATCH[1]}/summary.json"
+fi
 exit 0
 """
 PYTHON = """#!/bin/sh
@@ -146,6 +149,16 @@ def test_a_failed_stage_is_named_with_the_way_on(project: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert [call.split()[0] for call in calls(project)] == ["install", "train", "eval-test", "merge", "merge-test"]
     assert "[5/5] done in" in done.stdout
+
+
+def test_a_training_that_was_stopped_is_gone_on_with(project: Path) -> None:
+    """It ends well, as it was asked to, but there is nothing to measure yet."""
+    (project / "stopping").touch()
+    done = workflow(project, "quick_start.sh", "--yes", "--run", "mine")
+    assert done.returncode == 1
+    assert "stopped before its end" in done.stderr
+    assert "--run mine --from train" in done.stderr
+    assert not any("eval" in call for call in calls(project))
 
 
 def test_a_failed_install_stops_before_everything(project: Path) -> None:
