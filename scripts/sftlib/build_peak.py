@@ -1,7 +1,7 @@
 """The estimate beside the truth: real trainings on random weights, their peak read from PyTorch's CUDA allocator.
 
-Each case is loaded through our own backend and trained by our own trainer for three steps on random tokens, so that what
-is measured is what `make train` does. Needs a CUDA device, some GB of disk for the random weights, and no network.
+Each case is loaded through our own backend and trained by our own trainer for three steps on random tokens, so that
+what is measured is what `make train` does. Needs a CUDA device, some GB of disk for the random weights, and no network.
 
     verify(config)  ->  [Compared(case=Case("Qwen2.5-0.5B", 512, "qlora", ...), estimated=..., measured=...), ...]
 

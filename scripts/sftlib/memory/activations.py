@@ -184,13 +184,15 @@ def _attention(shape: ModelShape, run: Pass, window: int | None) -> int:
         scores = (4 + (e if e != 4 else 0)) * heads * run.length
         if shape.has_capped_attention:
             scores += e * heads * run.length
-        return 3 * e * queries + scores
+        is_looked_at = shape.kv_heads == 1 and run.rows == 1  # rather than repeated
+        return e * (queries + 2 * (keys if is_looked_at else queries)) + scores
     has_mask = _has_mask(shape, run, window)
-    values = queries if has_mask else keys
-    if "qkv_proj" in {linear.leaf for linear in shape.block} and values == keys:
+    if has_mask and shape.kv_heads > 1:  # repeated; a single head is only looked at several times
+        values = keys = queries
+    elif any(linear.leaf == "qkv_proj" for linear in shape.block):
         values = queries + 2 * keys  # a view of the one layer's output keeps all of it
-    if has_mask:
-        keys = queries
+    else:
+        values = keys
     return e * (2 * queries + keys + values) + 4 * heads + (e * run.length if has_mask else 0)
 
 

@@ -20,7 +20,6 @@ Worst bug: a training that is said to fit and does not (tests/memory/test_estima
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from ..units import GIB
@@ -29,6 +28,7 @@ from .activations import Pass
 from .shape import (
     Mode,
     ModelShape,
+    Trained,
     adapter_bytes,
     optimizer_bytes,
     plain_bytes,
@@ -136,8 +136,8 @@ def usable(card_bytes: int) -> int:
 def estimate(shape: ModelShape, setup: Setup) -> Estimate:
     """Every moment of a training and of the evaluation after it."""
     tensors = shape.trained_tensors(setup.mode, setup.rank)
-    trained = sum(math.prod(tensor) for tensor in tensors)
-    state, paged = optimizer_bytes(tensors, setup.optim, shape.embeddings if setup.mode == "full" else ())
+    trained = sum(tensor.numbers for tensor in tensors)
+    state, paged = optimizer_bytes(tensors, setup.optim)
     weights = _weights(shape, setup, setup.mode)
     training = weights | {"optimizer state": state}
     kept, recomputed, casts = _activations(shape, setup)
@@ -182,13 +182,13 @@ def _loss(shape: ModelShape, setup: Setup, casts: int) -> int:
 
     A chunk holds log-probabilities, their gradient and that of the logits, all in float32; capped logits (Gemma 2) keep
     two more. In the forward pass there are two of these, and with checkpointing also the casts of the whole model.
-    The hidden states are there in the stream's dtype, once more as the supervised positions, and as gradients of both.
+    The hidden states of the supervised positions are there in the stream's dtype, and their gradient.
     """
     run = setup.forward()
     positions = min(run.tokens, max(1, setup.logits_bytes // (4 * shape.vocabulary)))
     logits = 4 * positions * shape.vocabulary
     extra = 2 if shape.has_capped_logits else 0
-    hidden = run.tokens * shape.hidden * 2 * run.stream_width
+    hidden = run.tokens * shape.hidden * run.stream_width
     head = 6 * shape.vocabulary * shape.hidden if setup.mode == "full" else 0  # its gradient in 16 bits, then in 32
     return hidden + max((3 + extra) * logits + hidden + head, (2 + extra) * logits + casts)
 
@@ -222,12 +222,12 @@ def _largest_weight(shape: ModelShape, setup: Setup) -> int:
     return setup.width * max((linear.numbers for linear in shape.linears if linear.is_quantisable), default=0)
 
 
-def _update(tensors: list[tuple[int, ...]], optim: str) -> int:
+def _update(tensors: list[Trained], optim: str) -> int:
     """What an update needs: PyTorch's AdamW takes all square roots at once, Adafactor works tensor by tensor."""
     if optim == "adamw_torch":
-        return 4 * sum(math.prod(tensor) for tensor in tensors)
+        return 4 * sum(tensor.numbers for tensor in tensors)
     if optim == "adafactor":
-        return 3 * 4 * max(math.prod(tensor) for tensor in tensors)
+        return 3 * 4 * max(tensor.numbers for tensor in tensors)
     return 0
 
 

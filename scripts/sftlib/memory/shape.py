@@ -11,7 +11,7 @@ allocated when the model is loaded through our own backends.
 | a 16-bit weight | 2 each (4 in mode full, which trains float32 master weights) |
 | an NF4 weight of n numbers | ceil(n / 2) + ceil(n / 64) scales + 4 ceil(ceil(n / 64) / 256) + 4 + 1088 |
 | the adapter on a layer | 4 r (in + out) |
-| AdamW, a trained tensor of n numbers | 8 n + 4; in 8 bits 2 n + 8 ceil(n / 256) from 4096 numbers on, else 8 n |
+| AdamW, a trained tensor of n numbers | 8 n + 4; of bitsandbytes 8 n, in 8 bits from 4096 on 2 n + 8 ceil(n / 256) |
 | Adafactor, a trained tensor | 4 (rows + columns) + 4 for a matrix, 4 n + 4 otherwise |
 
 Worst bug: bytes that the real model does not have (tests/memory/test_exact_bytes.py compares every family).
@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Mode = Literal["qlora", "lora", "full"]
 NF4_BLOCK = (
@@ -30,9 +30,22 @@ NF4_BLOCK = (
 )
 NF4_NESTED_BLOCK = 256
 OPTIMIZER_BLOCK = 256  # numbers that share a scale in bitsandbytes' 8-bit optimizers
+OPTIMIZER_TABLES = 2 * 4 * 256  # what the 8 bits of each of its two states mean: one copy for all tensors
 SMALLEST_8BIT = 4096  # numbers below which bitsandbytes keeps 32-bit state
 SMALLEST_PAGED = 100_000  # numbers below which bitsandbytes does not page the state
 CODE_TABLES = 4 * (16 + 256)  # NF4's 16 values and the 256 of its scales: every layer has its own copy
+
+
+class Trained(NamedTuple):
+    """A trained tensor; transformers keeps the optimizer state of embedding tables in 32 bits."""
+
+    sizes: tuple[int, ...]
+    is_embedding: bool = False
+
+    @property
+    def numbers(self) -> int:
+        """How many it holds."""
+        return math.prod(self.sizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +82,8 @@ class ModelShape:
 
     Args:
         family: `model_type` of its text config.
-        others: sizes of every parameter that is no weight of a linear layer in `linears`: embeddings, norms, biases.
-            A tied head is counted once, with the embeddings.
-        embeddings: sizes of the embedding tables among `others`; their optimizer state is never held in 8 bits.
+        embeddings: rows and columns of the embedding tables; a tied head is counted here and nowhere else.
+        others: sizes of all other parameters: norms and biases.
         buffers: numbers in buffers that have the dtype of the weights, such as Gemma's embedding scale.
         buffer_bytes: of buffers that keep theirs, such as rotary frequencies.
         attention: the kernel that will run: sdpa, eager or flash_attention_2.
@@ -89,8 +101,8 @@ class ModelShape:
 
     family: str
     linears: tuple[LinearShape, ...]
+    embeddings: tuple[tuple[int, int], ...]
     others: tuple[int, ...]
-    embeddings: tuple[int, ...]
     buffers: int
     buffer_bytes: int
     attention: str
@@ -120,7 +132,12 @@ class ModelShape:
     @property
     def parameters(self) -> int:
         """All of them, a shared one counted once."""
-        return sum(linear.numbers for linear in self.linears) + sum(self.others)
+        return sum(linear.numbers for linear in self.linears) + self.in_no_linear
+
+    @property
+    def in_no_linear(self) -> int:
+        """Parameters of embeddings, norms and biases."""
+        return sum(math.prod(table) for table in self.embeddings) + sum(self.others)
 
     @property
     def targets(self) -> tuple[LinearShape, ...]:
@@ -133,12 +150,14 @@ class ModelShape:
         inside = [linear for linear in self.linears if linear.is_in_block]
         return tuple(inside[: len(inside) // self.layers])
 
-    def trained_tensors(self, mode: Mode, rank: int) -> list[tuple[int, ...]]:
-        """Shapes of the trained tensors; of those that are no linear layer's only the size is known."""
+    def trained_tensors(self, mode: Mode, rank: int) -> list[Trained]:
+        """Every trained tensor."""
         if mode == "full":
-            return [(linear.size_out, linear.size_in) for linear in self.linears] + [(size,) for size in self.others]
+            linears = [Trained((linear.size_out, linear.size_in)) for linear in self.linears]
+            tables = [Trained(table, is_embedding=True) for table in self.embeddings]
+            return [*linears, *tables, *(Trained((size,)) for size in self.others)]
         sides = [((rank, linear.size_in), (linear.size_out, rank)) for linear in self.targets]
-        return [shape for pair in sides for shape in pair]
+        return [Trained(side) for pair in sides for side in pair]
 
 
 def nf4_bytes(numbers: int) -> int:
@@ -155,7 +174,7 @@ def quantised_bytes(shape: ModelShape) -> int:
 def plain_bytes(shape: ModelShape, mode: Mode, width: int) -> int:
     """What of the base is not in 4 bits: everything but in qlora, `width` bytes a number (4 in mode full)."""
     kept = [linear for linear in shape.linears if mode != "qlora" or not linear.is_quantisable]
-    numbers = sum(linear.numbers for linear in kept) + sum(shape.others) + shape.buffers
+    numbers = sum(linear.numbers for linear in kept) + shape.in_no_linear + shape.buffers
     return numbers * (4 if mode == "full" else width) + shape.buffer_bytes
 
 
@@ -164,31 +183,24 @@ def adapter_bytes(shape: ModelShape, rank: int) -> int:
     return 4 * sum(rank * (linear.size_in + linear.size_out) for linear in shape.targets)
 
 
-def optimizer_bytes(tensors: Sequence[tuple[int, ...]], optim: str, embeddings: Sequence[int] = ()) -> tuple[int, int]:
+def optimizer_bytes(tensors: Sequence[Trained], optim: str) -> tuple[int, int]:
     """State of an optimizer over trained tensors: bytes in the card's own memory, and bytes in paged memory.
 
     Paged memory moves to main memory when the card is full, so that it need not fit.
-    embeddings: sizes of trained embedding tables, which transformers keeps in 32 bits.
     """
-    own = paged = 0
-    left = list(embeddings)
-    for tensor in tensors:
-        size = math.prod(tensor)
-        if optim == "adafactor":
-            own += 4 * (sum(tensor) if len(tensor) == 2 else size) + 4
-            continue
-        if optim in ("adamw_torch", "adamw_torch_fused"):
-            own += 8 * size + 4
-            continue
-        is_embedding = len(tensor) == 1 and size in left
-        if is_embedding:
-            left.remove(size)
-        state, scales = 8 * size, 0
-        if "8bit" in optim and size >= SMALLEST_8BIT and not is_embedding:
-            state, scales = 2 * size, 8 * math.ceil(size / OPTIMIZER_BLOCK)
-        if optim.startswith("paged") and size >= SMALLEST_PAGED:
+    if optim == "adafactor":
+        return sum(4 * (sum(one.sizes) if len(one.sizes) == 2 else one.numbers) + 4 for one in tensors), 0
+    if optim in ("adamw_torch", "adamw_torch_fused"):
+        return sum(8 * one.numbers + 4 for one in tensors), 0
+    own = paged = tables = 0
+    for one in tensors:
+        state = 8 * one.numbers
+        if "8bit" in optim and one.numbers >= SMALLEST_8BIT and not one.is_embedding:
+            state = 2 * one.numbers
+            own += 8 * math.ceil(one.numbers / OPTIMIZER_BLOCK)
+            tables = OPTIMIZER_TABLES
+        if optim.startswith("paged") and one.numbers >= SMALLEST_PAGED:
             paged += state
         else:
             own += state
-        own += scales
-    return own, paged
+    return own + tables, paged

@@ -48,15 +48,15 @@ def read_blueprint(config_file: Path, lora: LoraSection, attn_implementation: st
     block = decoder.layers[0]
     linears = _linears(model, lora, f"{_name_of(model, decoder)}.layers.")
     weights = {f"{linear.name}.weight" for linear in linears}
-    others = [(name, parameter.numel()) for name, parameter in model.named_parameters() if name not in weights]
+    others = [parameter for name, parameter in model.named_parameters() if name not in weights]
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     leaves = {name.rpartition(".")[2] for name, _ in block.named_modules()}
     head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return ModelShape(
         family=family,
         linears=linears,
-        others=tuple(size for _, size in others),
-        embeddings=tuple(p.numel() for n, p in model.named_parameters() if n not in weights and id(p) in tables),
+        embeddings=tuple(tuple(parameter.shape) for parameter in others if id(parameter) in tables),
+        others=tuple(parameter.numel() for parameter in others if id(parameter) not in tables),
         buffers=sum(buffer.numel() for buffer in model.buffers() if buffer.dtype == DTYPE),
         buffer_bytes=sum(b.numel() * b.element_size() for b in model.buffers() if b.dtype != DTYPE),
         attention=text._attn_implementation,
