@@ -78,6 +78,7 @@ def setup_of(config: Config, device: Device) -> Setup:
         rows=train.batch_size, length=config.model.max_seq_len, accumulates=train.grad_accum > 1,
         answer_rows=min(answers, config.eval.batch_size), eval_rows=config.eval.batch_size,
         eval_tokens=config.eval.max_new_tokens, logits_bytes=LOGITS_BYTES,
+        device="cuda" if device.kind == "cuda" else "cpu",
     )  # fmt: skip
 
 

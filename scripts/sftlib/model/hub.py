@@ -72,10 +72,12 @@ def download(name: str, revision: str | None, folder: Path, *, with_code: bool =
 
 
 def download_config(name: str, revision: str | None) -> Path:
-    """Fetch config.json alone, into the hub's own cache."""
+    """Fetch config.json alone, of one commit, into the hub's own cache."""
+    api = HfApi()
     with _explained(name, revision), quiet():
+        commit = api.model_info(name, revision=revision).sha
         try:
-            return Path(HfApi().hf_hub_download(name, "config.json", revision=revision))
+            return Path(api.hf_hub_download(name, "config.json", revision=commit))
         except errors.LocalEntryNotFoundError:
             raise  # no network: explained as such
         except errors.EntryNotFoundError as error:
