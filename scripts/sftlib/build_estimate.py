@@ -102,10 +102,15 @@ def show(asked: Asked) -> None:
     console.result(f"Smallest common card, {HEADROOM:.0%} of it left free: {card}")
     if found.paged:
         console.result(f"Paged optimizer state: {gib(found.paged)} more, in main memory when the card is full")
-    if asked.fits:
-        console.result(f"It fits {asked.device.name}: {gib(asked.available)} may be used.")
-    else:
+    if not asked.fits:
         _show_changes(asked)
+        return
+    console.result(f"It fits {asked.device.name}: {gib(asked.available)} may be used.")
+    if found.evaluation_total > asked.available:
+        console.result(
+            f"Evaluation at these batch sizes would take {gib(found.evaluation_total)}: it will halve its batches by "
+            "itself. Lower eval.batch_size to spare it the attempt."
+        )
 
 
 def _show_changes(asked: Asked) -> None:

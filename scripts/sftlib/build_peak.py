@@ -175,14 +175,14 @@ def _compare(case: Case, config: Config, folder: Path, scratch: Path, device: De
     shape = read_blueprint(folder / "config.json", settled.tuning.lora, settled.model.attn_implementation)
     found = estimate(shape, setup_of(settled, device))
     if found.total > usable(device.total_bytes):
-        return Compared(case, found.training_peak, None)
+        return Compared(case, found.peak, None)
     with tempfile.TemporaryDirectory(dir=scratch) as runs:
         torch.cuda.empty_cache()
         # Loading asks for the room of all weights at once; what is compared begins after it.
         train_on_noise(settled, folder, Path(runs), device, shape.vocabulary, torch.cuda.reset_peak_memory_stats)
         measured = torch.cuda.max_memory_allocated()
     gc.collect()  # the trainer and its model refer to each other
-    return Compared(case, found.training_peak, measured)
+    return Compared(case, found.peak, measured)
 
 
 def _noise(rows: int, length: int, vocabulary: int) -> ExampleDataset:

@@ -53,7 +53,7 @@ def test_the_loss_is_chunked(shape: ModelShape) -> None:
 
 def test_what_makes_it_larger_and_smaller(shape: ModelShape) -> None:
     def peak(**changes: object) -> int:
-        return estimate(shape, replace(SETUP, answer_rows=0, eval_rows=1, **changes)).training_peak
+        return estimate(shape, replace(SETUP, **changes)).peak
 
     base = peak()
     larger = ({"rows": 8}, {"length": 256}, {"rank": 32}, {"mode": "full"}, {"dropout": True}, {"width": 4})
@@ -77,14 +77,26 @@ def test_a_row_alone_needs_no_mask_and_eager_attention_grows_with_the_square(sha
     assert kept(2, 512, "flash_attention_2") < kept(2, 512, "sdpa")
 
 
+def with_moments(**moments: dict[str, int]) -> Estimate:
+    return Estimate({"loss": {}, "backward": {}, "optimizer step": {}} | moments, 0)
+
+
 def test_the_peak_is_that_of_the_largest_moment_and_the_card_leaves_room() -> None:
-    found = Estimate({"loss": {"base, 4 bits": 5 * GIB}, "backward": {"base, 4 bits": 6 * GIB, "activations": GIB}}, 0)
+    found = with_moments(loss={"base, 4 bits": 5 * GIB}, backward={"base, 4 bits": 6 * GIB, "activations": GIB})
     assert (found.peak_moment, found.peak) == ("backward", 7 * GIB)
     assert found.fragmentation == int(0.05 * GIB)  # the weights are one piece and never move
     assert found.total == 7 * GIB + int(0.05 * GIB) + GIB // 2
     assert found.card_gib == 10  # 7.55 GiB is more than 94 % of 8
     assert usable(8 * GIB) == int(0.94 * 8 * GIB)
-    assert Estimate({"loss": {"activations": 100 * GIB}}, 0).card_gib is None
+    assert with_moments(loss={"activations": 100 * GIB}).card_gib is None
+
+
+def test_answers_do_not_decide_whether_it_fits() -> None:
+    """They are generated in smaller batches when memory runs out."""
+    found = with_moments(loss={"base, 4 bits": 2 * GIB}, answers={"base, 4 bits": 2 * GIB, "key-value cache": 60 * GIB})
+    assert found.peak == 2 * GIB
+    assert found.card_gib == 6
+    assert found.evaluation_total == 62 * GIB + 3 * GIB + GIB // 2
 
 
 def test_a_3b_model_in_4_bits_is_what_the_project_promises(tmp_path: Path) -> None:
@@ -118,18 +130,15 @@ def test_the_cheapest_changes_come_first_and_save_what_they_say(shape: ModelShap
 
 
 def test_what_saves_nothing_is_not_proposed(shape: ModelShape) -> None:
-    """Where `make eval` is the peak, training is not made smaller."""
-    setup = replace(SETUP, checkpointing=True, rows=1, length=16, eval_rows=512, eval_tokens=1024)
-    assert estimate(shape, setup).peak_moment == "make eval"
-    changes = cheapest_changes(shape, setup, available=10 * GIB)
-    assert [change.setting for change in changes] == ["eval.batch_size=256", "tuning.mode=qlora", "tuning.lora.r=8"]
+    setup = replace(SETUP, mode="qlora", checkpointing=True, rows=1, optim="adamw_8bit", rank=8)
+    changes = cheapest_changes(shape, replace(setup, length=512), available=10 * GIB)
+    assert [change.setting for change in changes] == ["model.max_seq_len=256"]
     assert changes[0].fits
+    assert cheapest_changes(shape, replace(setup, length=256), available=0) == []
 
 
 def test_nothing_is_left_to_change(shape: ModelShape) -> None:
-    setup = replace(
-        SETUP, mode="qlora", checkpointing=True, rows=1, eval_rows=1, optim="paged_adamw_8bit", rank=8, answer_rows=0
-    )
+    setup = replace(SETUP, mode="qlora", checkpointing=True, rows=1, optim="paged_adamw_8bit", rank=8)
     assert cheapest_changes(shape, setup, available=0) == []
 
 

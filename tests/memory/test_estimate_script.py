@@ -44,6 +44,13 @@ def test_a_card_that_is_too_small_is_an_exit_code_and_advice(capsys: pytest.Capt
     assert 'SET="train.batch_size=1' in out
 
 
+def test_an_evaluation_that_will_halve_its_batches_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("estimate", "--card", "1", settings=("eval.batch_size=4096",)) == 0
+    out = capsys.readouterr().out
+    assert "It fits a card of 1 GiB" in out
+    assert "it will halve its batches by itself" in out
+
+
 def test_this_machine_s_gpu_is_asked_first(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     busy = Device("cuda", "a busy GPU", 24 * GIB, GIB // 100, (8, 6), has_bf16=True)
     monkeypatch.setattr(build_estimate, "find_device", lambda: busy)

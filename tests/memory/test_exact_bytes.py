@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from memory_parts import FAMILIES, held_bytes, load, make
+from memory_parts import FAMILIES, SIZES, held_bytes, load, make
 
 from sftlib.config.schema import LoraSection
 from sftlib.errors import ModelError
@@ -31,6 +31,25 @@ def test_weights_adapter_and_buffers_are_equal_to_the_byte(family: str, tmp_path
             assert shape.parameters == trained
         else:
             assert adapter == sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+
+
+def test_the_vision_tower_of_gemma_3_is_counted_and_its_blocks_are_not_the_decoder_s(tmp_path: Path) -> None:
+    from transformers import AutoModelForImageTextToText, Gemma3Config
+
+    text = {key: value for key, value in SIZES.items() if key != "tie_word_embeddings"} | {"head_dim": 16}
+    vision = {
+        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 28,
+        "patch_size": 14,
+    }  # fmt: skip
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+    AutoModelForImageTextToText.from_config(config).save_pretrained(tmp_path)
+    model, shape = load(tmp_path, "qlora", "bf16")
+    assert (shape.family, shape.layers) == ("gemma3_text", 2)
+    assert [linear.leaf for linear in shape.block] == [
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    ]  # fmt: skip
+    held = plain_bytes(shape, "qlora", 2) + quantised_bytes(shape) + adapter_bytes(shape, 4)
+    assert held_bytes(model) == held
 
 
 def test_nf4_by_hand() -> None:

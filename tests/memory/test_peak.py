@@ -31,7 +31,7 @@ def test_a_case_is_trained_and_its_peak_is_near_the_estimate(checkpointing: bool
     )
     assert loaded == [True]
     assert (tmp_path / "runs" / "noise" / "train_log.csv").read_text().count("\n") >= 1
-    estimated = estimate(shape, setup_of(config, CPU)).training_peak
+    estimated = estimate(shape, setup_of(config, CPU)).peak
     assert 0.95 * peak < estimated < 1.1 * peak, estimated / peak
 
 

@@ -11,6 +11,9 @@ peak, in the allocator's own count (`torch.cuda.max_memory_allocated`), and what
 | answers | key-value cache and prefill of the sample answers while training; no gradient |
 | make eval | the same with eval.batch_size prompts, without optimizer state |
 
+The first three decide whether it fits: answers are generated in smaller batches when memory runs out, so that the last
+two only say when that will happen.
+
 Derived, and checked against the allocator on a CPU (tests/memory/test_activations.py): what is kept is exact; what a
 step takes beside the weights was within 3 % with an adapter and at most 15 % above without one. *Assumed*, not
 measured: the CUDA context, the fragmentation, and that CUDA's kernels need no more. `make estimate-verify` compares
@@ -98,30 +101,35 @@ class Estimate:
 
     @property
     def peak_moment(self) -> str:
-        """The moment that needs most."""
-        return max(self.moments, key=self.allocated)
+        """The moment of training that needs most."""
+        return max((LOSS, BACKWARD, STEP), key=self.allocated)
 
     @property
     def peak(self) -> int:
-        """What `torch.cuda.max_memory_allocated` says after a run and its evaluation."""
+        """What `torch.cuda.max_memory_allocated` says after a training without evaluations."""
         return self.allocated(self.peak_moment)
 
     @property
-    def training_peak(self) -> int:
-        """The same of a training without evaluations."""
-        return max(self.allocated(moment) for moment in (LOSS, BACKWARD, STEP))
+    def total(self) -> int:
+        """What the card must have free for training."""
+        return self._with_overhead(self.peak_moment)
+
+    @property
+    def evaluation_total(self) -> int:
+        """What it must have free for answers at the batch sizes of the config; they make do with less (generate.py)."""
+        return max(self._with_overhead(moment) for moment in (ANSWERS, EVAL) if moment in self.moments)
 
     @property
     def fragmentation(self) -> int:
-        """Held by the allocator and not usable."""
-        terms = self.moments[self.peak_moment]
-        lasting = sum(terms.get(term, 0) for term in TERMS[:LASTING])
-        return int(FRAGMENTATION * (self.peak - lasting))
+        """Held by the allocator at the peak of training, and not usable."""
+        return self._fragmentation(self.peak_moment)
 
-    @property
-    def total(self) -> int:
-        """What the card must have free."""
-        return self.peak + self.fragmentation + CONTEXT_BYTES
+    def _fragmentation(self, moment: str) -> int:
+        lasting = sum(self.moments[moment].get(term, 0) for term in TERMS[:LASTING])
+        return int(FRAGMENTATION * (self.allocated(moment) - lasting))
+
+    def _with_overhead(self, moment: str) -> int:
+        return self.allocated(moment) + self._fragmentation(moment) + CONTEXT_BYTES
 
     @property
     def card_gib(self) -> int | None:

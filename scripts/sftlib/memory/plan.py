@@ -6,7 +6,6 @@ something else:
 
     train.gradient_checkpointing=true      the same numbers, a third slower
     train.batch_size=2                     the same step, in more and smaller parts (the effective batch stays)
-    eval.batch_size=2                      the same answers, fewer at once
     tuning.mode=qlora                      the base in 4 bits
     train.optim=paged_adamw_8bit           optimizer state in 8 bits
     tuning.lora.r=8                        a smaller adapter
@@ -83,12 +82,6 @@ def _candidates(setup: Setup) -> Iterator[tuple[str, str, Setup]]:
         yield (
             f"train.batch_size={rows}", "nothing but time: the effective batch stays",
             replace(setup, rows=rows, accumulates=True),
-        )  # fmt: skip
-    if setup.eval_rows > 1:
-        rows = setup.eval_rows // 2
-        yield (
-            f"eval.batch_size={rows}", "nothing but time",
-            replace(setup, eval_rows=rows, answer_rows=min(setup.answer_rows, rows)),
         )  # fmt: skip
     if setup.mode == "lora":
         yield "tuning.mode=qlora", "the base is rounded to 4 bits", replace(setup, mode="qlora")

@@ -124,7 +124,8 @@ def _linears(model: nn.Module, lora: LoraSection, blocks: str) -> tuple[LinearSh
             continue
         counted.add(id(module.weight))
         is_target = any(name == ending or name.endswith(f".{ending}") for ending in endings)
-        is_kept = any(name == key or name.startswith(f"{key}.") for key in kept)
+        # as transformers.integrations.bitsandbytes chooses
+        is_kept = type(module) is not nn.Linear or any(name == key or name.startswith(f"{key}.") for key in kept)
         found.append(
             LinearShape(name, module.in_features, module.out_features, not is_kept, is_target, name.startswith(blocks))
         )
