@@ -37,11 +37,16 @@ def test_no_weights_and_no_gpu_are_needed(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_card_that_is_too_small_is_an_exit_code_and_advice(capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("estimate", "--card", "0.52", settings=("tuning.mode=full", "model.max_seq_len=512")) == 4
+    settings = ("model.max_seq_len=512", "train.batch_size=32", "train.effective_batch_size=32")
+    assert call("estimate", "--card", "0.52", settings=settings) == 4
     out = capsys.readouterr().out
     assert "It does not fit a card of 0.52 GiB" in out
-    assert "train.batch_size=1" in out
-    assert 'SET="train.batch_size=1' in out
+    assert 'SET="train.batch_size=16 ' in out
+
+
+def test_what_nothing_makes_smaller_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("estimate", "--card", "0.4") == 4
+    assert "No setting makes it smaller" in capsys.readouterr().out
 
 
 def test_an_evaluation_that_will_halve_its_batches_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ something else:
     tuning.lora.r=8                        a smaller adapter
     model.max_seq_len=512                  long rows are left out or cut
 
-Worst bug: a change that is said to save and does not (tests/memory/test_plan.py).
+Worst bug: a change that is said to save and does not (tests/memory/test_estimate.py).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from .estimate import Estimate, Setup, estimate
 from .shape import ModelShape
 
 MOST = 3
+LEAST_SAVING = 10 * 2**20  # bytes; less would be shown as 0.00 GiB or nearly so
 SHORTEST = 256  # tokens; below it hardly any conversation is whole
 
 
@@ -44,12 +45,12 @@ class Change:
 
 
 def cheapest_changes(shape: ModelShape, setup: Setup, available: int) -> list[Change]:
-    """The three cheapest changes that save anything; `available` is what Estimate.total may be."""
+    """The three cheapest changes that save something worth the while; `available` is what Estimate.total may be."""
     before = estimate(shape, setup).total
     changes = []
     for setting, costs, changed in _candidates(setup):
         after = estimate(shape, changed).total
-        if after < before:
+        if before - after >= LEAST_SAVING:
             changes.append(Change(setting, costs, before - after, after <= available))
     return changes[:MOST]
 
