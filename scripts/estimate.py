@@ -44,9 +44,12 @@ def work(args: argparse.Namespace) -> int:
 
 
 def _gib(text: str) -> float:
-    size = float(text)
+    try:
+        size = float(text)
+    except ValueError:
+        size = 0.0
     if not 0 < size < 10_000:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is no size in GiB, such as 8")
     return size
 
 

@@ -129,21 +129,28 @@ def test_the_cheapest_changes_come_first_and_save_what_they_say(half_billion: Mo
     before = estimate(shape, setup).total
     changes = cheapest_changes(shape, setup, available=0)
     assert [change.setting for change in changes] == [
-        "train.gradient_checkpointing=true", "train.batch_size=4", "tuning.mode=lora",
+        "train.gradient_checkpointing=true", "train.batch_size=1", "tuning.mode=lora",
     ]  # fmt: skip
     assert changes[0].saved == before - estimate(shape, replace(setup, checkpointing=True)).total
-    assert changes[1].saved == before - estimate(shape, replace(setup, rows=4)).total
+    assert changes[1].saved == before - estimate(shape, replace(setup, rows=1)).total
     assert not any(change.fits for change in changes)
     together = with_all(shape, setup, changes)
-    assert together.total == estimate(shape, replace(setup, checkpointing=True, rows=4, mode="lora")).total
+    assert together.total == estimate(shape, replace(setup, checkpointing=True, rows=1, mode="lora")).total
 
 
 def test_a_change_that_is_enough_says_so(half_billion: ModelShape) -> None:
     setup = replace(SETUP, rows=8, length=2048)
     enough = estimate(half_billion, replace(setup, checkpointing=True)).total
     first, second, third = cheapest_changes(half_billion, setup, available=enough)
-    assert [first.fits, second.fits, third.fits] == [True, False, False]
+    assert [first.fits, second.setting, third.fits] == [True, "train.batch_size=1", False]
     assert third.setting == "tuning.mode=qlora"
+
+
+def test_the_micro_batch_is_as_large_as_fits_and_divides_the_batch(half_billion: ModelShape) -> None:
+    setup = replace(SETUP, checkpointing=True, rows=15, length=1024)
+    enough = estimate(half_billion, replace(setup, rows=4)).total
+    change = cheapest_changes(half_billion, setup, available=enough)[0]
+    assert (change.setting, change.fits) == ("train.batch_size=3", True)
 
 
 def test_what_saves_next_to_nothing_is_not_proposed(shape: ModelShape) -> None:

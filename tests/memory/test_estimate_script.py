@@ -41,7 +41,7 @@ def test_a_card_that_is_too_small_is_an_exit_code_and_advice(capsys: pytest.Capt
     assert call("estimate", "--card", "0.52", settings=settings) == 4
     out = capsys.readouterr().out
     assert "It does not fit a card of 0.52 GiB" in out
-    assert 'SET="train.batch_size=16 ' in out
+    assert 'SET="train.batch_size=1 ' in out
 
 
 def test_what_nothing_makes_smaller_says_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,54 +36,46 @@ class Change:
         costs: what it does besides, for people.
         saved: bytes off the total, by itself.
         fits: whether it is enough by itself.
+        setup: with this change.
     """
 
     setting: str
     costs: str
     saved: int
     fits: bool
+    setup: Setup
 
 
 def cheapest_changes(shape: ModelShape, setup: Setup, available: int) -> list[Change]:
     """The three cheapest changes that save something worth the while; `available` is what Estimate.total may be."""
     before = estimate(shape, setup).total
     changes = []
-    for setting, costs, changed in _candidates(setup):
+    for setting, costs, changed in _candidates(shape, setup, available):
         after = estimate(shape, changed).total
         if before - after >= LEAST_SAVING:
-            changes.append(Change(setting, costs, before - after, after <= available))
+            changes.append(Change(setting, costs, before - after, after <= available, changed))
     return changes[:MOST]
 
 
 def with_all(shape: ModelShape, setup: Setup, changes: list[Change]) -> Estimate:
     """The estimate with all of these changes together."""
-    by_setting = {setting: changed for setting, _, changed in _candidates(setup)}
     together = setup
     for change in changes:
-        changed = by_setting[change.setting]
-        together = replace(
-            together,
-            **{
-                name: getattr(changed, name)
-                for name in Setup.__dataclass_fields__
-                if getattr(changed, name) != getattr(setup, name)
-            },
-        )
+        names = [name for name in Setup.__dataclass_fields__ if getattr(change.setup, name) != getattr(setup, name)]
+        together = replace(together, **{name: getattr(change.setup, name) for name in names})
     return estimate(shape, together)
 
 
-def _candidates(setup: Setup) -> Iterator[tuple[str, str, Setup]]:
+def _candidates(shape: ModelShape, setup: Setup, available: int) -> Iterator[tuple[str, str, Setup]]:
     if not setup.checkpointing:
         yield (
             "train.gradient_checkpointing=true", "nothing but time, about a third",
             replace(setup, checkpointing=True),
         )  # fmt: skip
-    if setup.rows > 1:
-        rows = setup.rows // 2
-        yield (
-            f"train.batch_size={rows}", "nothing but time: the effective batch stays",
-            replace(setup, rows=rows, accumulates=True),
-        )  # fmt: skip
+    smaller = [replace(setup, rows=rows, accumulates=True) for rows in _divisors(setup.rows)]
+    if smaller:  # the largest that fits, else a single row
+        chosen = next((one for one in smaller if estimate(shape, one).total <= available), smaller[-1])
+        yield f"train.batch_size={chosen.rows}", "nothing but time: the effective batch stays", chosen
     if setup.mode == "lora":
         yield "tuning.mode=qlora", "the base is rounded to 4 bits", replace(setup, mode="qlora")
     if setup.mode == "full":
@@ -98,3 +90,8 @@ def _candidates(setup: Setup) -> Iterator[tuple[str, str, Setup]]:
     if setup.length > SHORTEST:
         length = max(SHORTEST, setup.length // 2)
         yield f"model.max_seq_len={length}", "longer rows are left out or cut", replace(setup, length=length)
+
+
+def _divisors(rows: int) -> list[int]:
+    """Smaller micro-batches that make up the same effective batch, the largest first."""
+    return [smaller for smaller in range(rows - 1, 0, -1) if rows % smaller == 0]
