@@ -15,6 +15,7 @@
 #: PROMPT     one question for `infer`                       PROMPT="Why is the sky blue?"
 #: INPUT      file that `infer-batch` reads                  INPUT=questions.txt
 #: OUTPUT     file that `infer-batch` writes, or the merged model's folder
+#: CARD       GiB of the card that `estimate` is about     CARD=12
 #: TB_PORT    port of TensorBoard                            TB_PORT=6007
 #: VENV       the Python environment                         VENV=/tmp/env
 #: PYTHON     interpreter that it is built on                PYTHON=python3.12
@@ -108,7 +109,13 @@ check: $(core) ## look at config, data, template and mask; show two real example
 	$(python) scripts/check.py $(strip $(call common,$(base)) $(splits))
 
 ##@ Training
-.PHONY: train train-bnb train-unsloth train-with-tb train-bnb-tb train-unsloth-tb stop
+.PHONY: estimate estimate-verify train train-bnb train-unsloth train-with-tb train-bnb-tb train-unsloth-tb stop
+
+estimate: $(core) ## GPU memory that a training will take, from numbers alone (CARD=...)
+	$(python) scripts/estimate.py $(strip $(call common,$(base)) $(call option,CARD,--card))
+
+estimate-verify: $(core) ## train random weights on this GPU: estimate and measured peak side by side
+	$(python) scripts/estimate.py $(strip $(call common,$(base)) --verify)
 
 train: $(core) ## train -> outputs/<run>/adapter
 	$(call train,$(base))

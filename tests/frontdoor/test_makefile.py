@@ -28,6 +28,9 @@ LINES = {
         f"{{python}} scripts/render_template.py {BASE} --from styled",
     ],
     "check": [f"{{python}} scripts/check.py {BASE}"],
+    "estimate": [f"{{python}} scripts/estimate.py {BASE}"],
+    "estimate CARD=12": [f"{{python}} scripts/estimate.py {BASE} --card '12'"],
+    "estimate-verify": [f"{{python}} scripts/estimate.py {BASE} --verify"],
     "train": [f"{{python}} scripts/train.py {BASE}"],
     "train RUN=first CONFIG=mine.yaml": ["{python} scripts/train.py --config 'mine.yaml' --set 'run_name=first'"],
     "train SET='a.b=1 c.d=x'": [f"{{python}} scripts/train.py {BASE} --set 'a.b=1' --set 'c.d=x'"],
@@ -96,7 +99,7 @@ PROMISED = [
     "eval-val",
     "eval-test", "eval-quick", "eval-full", "infer", "infer-batch", "infer-interactive", "download-model",
     "merge", "merge-bf16", "merge-test", "tensorboard", "tb-stop", "tb-clean", "tb-open", "clean", "lint",
-    "test",
+    "test", "estimate", "estimate-verify",
 ]  # fmt: skip
 
 

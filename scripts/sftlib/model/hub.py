@@ -71,6 +71,22 @@ def download(name: str, revision: str | None, folder: Path, *, with_code: bool =
     sync_folder(folder.parent)
 
 
+def download_config(name: str, revision: str | None) -> Path:
+    """Fetch config.json alone, of one commit, into the hub's own cache."""
+    api = HfApi()
+    with _explained(name, revision), quiet():
+        commit = api.model_info(name, revision=revision).sha
+        try:
+            return Path(api.hf_hub_download(name, "config.json", revision=commit))
+        except errors.LocalEntryNotFoundError:
+            raise  # no network: explained as such
+        except errors.EntryNotFoundError as error:
+            raise ModelError(
+                f"{name} has no config.json.", where="model.name", expected="a model for transformers",
+                cure="Take another repository of this model.",
+            ) from error  # fmt: skip
+
+
 def _needed_files(info: ModelInfo, name: str, with_code: bool) -> dict[str, int]:
     """Path -> size of what is downloaded: the root's files of the needed kinds, weights as safetensors only."""
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}

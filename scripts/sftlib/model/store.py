@@ -77,6 +77,40 @@ def fetch_model(section: ModelSection) -> StoredModel:
     return _fetch_hub(section, store)
 
 
+def find_config(section: ModelSection) -> Path:
+    """The model's config.json, without its weights: from the store or a folder, else that one file from the hub."""
+    name, store = section.name, Path(section.local_dir)
+    if name == "auto":
+        raise ValueError("model.name must be settled before its config is looked for")
+    suffix = f"@{section.revision}" if section.revision else ""
+    if name.startswith(PIP):
+        folder = store / re.split(r"[=<>!~\[ ]", name.removeprefix(PIP), maxsplit=1)[0]
+    elif name.endswith(".gguf"):
+        folder = store / Path(name).expanduser().stem
+    elif Path(name).expanduser().is_dir():
+        folder = Path(name).expanduser()
+    else:
+        folder = store / (name + suffix).replace("/", "--")
+    if (folder / "config.json").is_file():
+        return folder / "config.json"
+    if not HUB_ID.fullmatch(name) or folder == Path(name).expanduser():
+        is_carried = name.startswith(PIP) or name.endswith(".gguf")
+        raise ModelError(
+            f"{name} is not in the store, and its config.json comes with its weights."
+            if is_carried else f"There is no config.json for `{name}`.", where=str(folder),
+            expected="a stored model, a folder with a config.json, or org/name on the hub",
+            cure=f"Run `make download-model MODEL={name}` first." if is_carried else "Check the spelling or the path.",
+        )  # fmt: skip
+    if is_offline():
+        raise ModelError(
+            f"{name} is not in the store, and HF_HUB_OFFLINE forbids fetching its config.json.", where=str(folder),
+            cure="Unset HF_HUB_OFFLINE, or put the model's config.json into a folder and name that folder.",
+        )  # fmt: skip
+    from .hub import download_config
+
+    return download_config(name, section.revision)
+
+
 def is_offline() -> bool:
     """Whether the user forbade the network, by the hub's own variables."""
     return any(

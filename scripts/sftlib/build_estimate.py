@@ -1,0 +1,139 @@
+"""Assembly of the memory estimate: a whole config to a `ModelShape` and a `Setup`, and the table people read.
+
+    asked = estimate_config(config, card_gib=8)
+    show(asked)                          by term and moment, the total, the card, what to change
+    verify(...)  is in build_peak.py     the same on a real GPU
+
+No weight is read and no GPU is needed: without one the config is settled for a card that is assumed.
+Worst bug: a setting that changes memory and does not arrive here (tests/memory/test_estimate_script.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import console
+from .build import settle
+from .config.schema import Config
+from .learn.logprobs import LOGITS_BYTES
+from .memory.estimate import CONTEXT_BYTES, HEADROOM, TERMS, Estimate, Setup, estimate, usable
+from .memory.plan import Change, cheapest_changes, with_all
+from .memory.probe import Device, find_device
+from .memory.shape import ModelShape
+from .model.blueprint import read_blueprint
+from .model.precision import choose_precision
+from .model.store import find_config
+from .units import GIB, gib
+
+ASSUMED_GIB = 8  # the card this project is made for
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An estimate with what it is of.
+
+    Args:
+        available: bytes that Estimate.total may be on this card.
+        is_real: whether the card is this machine's.
+    """
+
+    config: Config
+    device: Device
+    shape: ModelShape
+    setup: Setup
+    estimate: Estimate
+    available: int
+    is_real: bool
+
+    @property
+    def fits(self) -> bool:
+        """On the card that was asked about."""
+        return self.estimate.total <= self.available
+
+
+def estimate_config(config: Config, card_gib: float | None) -> Asked:
+    """Estimate a config on this machine's GPU, on a card of so many GiB, or without either on one of 8 GiB."""
+    device = find_device()
+    is_real = card_gib is None and device.kind == "cuda"
+    if not is_real:
+        size = int((card_gib or ASSUMED_GIB) * GIB)
+        device = Device("cuda", f"a card of {card_gib or ASSUMED_GIB:g} GiB", size, size, (8, 6), has_bf16=True)
+    settled = settle(config, device)
+    shape = read_blueprint(find_config(settled.model), settled.tuning.lora, settled.model.attn_implementation)
+    setup = setup_of(settled, device)
+    available = usable(device.total_bytes)
+    if is_real:  # other programs may hold some of it; the context of this process is not free any more
+        available = min(available, device.free_bytes + CONTEXT_BYTES)
+    return Asked(settled, device, shape, setup, estimate(shape, setup), available, is_real)
+
+
+def setup_of(config: Config, device: Device) -> Setup:
+    """What of a settled config memory depends on."""
+    train, tuning = config.train, config.tuning
+    answers = config.eval.training_rows if train.eval_strategy != "no" else 0
+    return Setup(
+        mode=tuning.mode, rank=tuning.lora.r, dropout=tuning.lora.dropout > 0, optim=train.optim,
+        checkpointing=train.gradient_checkpointing,
+        width=choose_precision(train.bf16, train.fp16, device).dtype.itemsize,
+        rows=train.batch_size, length=config.model.max_seq_len, accumulates=train.grad_accum > 1,
+        answer_rows=min(answers, config.eval.batch_size), eval_rows=config.eval.batch_size,
+        eval_tokens=config.eval.max_new_tokens, logits_bytes=LOGITS_BYTES,
+        device="cuda" if device.kind == "cuda" else "cpu",
+    )  # fmt: skip
+
+
+def show(asked: Asked) -> None:
+    """Print the table, the verdict and, when it does not fit, the cheapest changes."""
+    found, setup = asked.estimate, asked.setup
+    checkpointing = "gradient checkpointing" if setup.checkpointing else "no gradient checkpointing"
+    console.note(
+        f"{asked.config.model.name}: {asked.shape.parameters:,} parameters, {setup.mode}, "
+        f"{setup.rows} x {setup.length} tokens a micro-batch, {checkpointing}, {asked.shape.attention} attention, "
+        f"{setup.optim}."
+    )
+    rows = [[term, *(_cell(terms.get(term, 0)) for terms in found.moments.values())] for term in TERMS]
+    rows.append(["in use", *(_cell(found.allocated(moment)) for moment in found.moments)])
+    console.table("GPU memory by moment, in GiB", ["", *found.moments], [row for row in rows if set(row[1:]) != {"-"}])
+    console.result(
+        f"Peak: {gib(found.peak)} in use ({found.peak_moment}) + {gib(found.fragmentation)} fragmentation + "
+        f"{gib(CONTEXT_BYTES)} CUDA context (both assumed) = {gib(found.total)}"
+    )
+    card = f"a card of {found.card_gib} GiB" if found.card_gib else "none of the common cards"
+    console.result(f"Smallest common card, {HEADROOM:.0%} of it left free: {card}")
+    if found.paged:
+        console.result(f"Paged optimizer state: {gib(found.paged)} more, in main memory when the card is full")
+    if not asked.fits:
+        _show_changes(asked)
+        return
+    console.result(f"It fits {asked.device.name}: {gib(asked.available)} may be used.")
+    if found.evaluation_total > asked.available:
+        console.result(
+            f"Evaluation at these batch sizes would take {gib(found.evaluation_total)}: it will halve its batches by "
+            "itself. Lower eval.batch_size to spare it the attempt."
+        )
+
+
+def _show_changes(asked: Asked) -> None:
+    console.result(f"It does not fit {asked.device.name}: {gib(asked.available)} may be used.")
+    changes = cheapest_changes(asked.shape, asked.setup, asked.available)
+    if not changes:
+        console.result("No setting makes it smaller: take a smaller model, or a larger card.")
+        return
+    console.table(
+        "The cheapest changes, each by itself",
+        ["setting", "saves", "then", "costs"],
+        [_row(change, asked.estimate.total) for change in changes],
+    )
+    together = with_all(asked.shape, asked.setup, changes)
+    verdict = "fits" if together.total <= asked.available else "still does not fit; take a smaller model as well"
+    settings = " ".join(change.setting for change in changes)
+    console.result(f'All of them: {gib(together.total)}, which {verdict}. SET="{settings}"')
+
+
+def _row(change: Change, before: int) -> list[str]:
+    then = f"{gib(before - change.saved)}{', fits' if change.fits else ''}"
+    return [change.setting, gib(change.saved), then, change.costs]
+
+
+def _cell(count: int) -> str:
+    return f"{count / GIB:.3f}" if count else "-"
