@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 import time
@@ -39,34 +40,42 @@ def command(root: Path, tmp_path: Path) -> dict:
     return {"args": [sys.executable, "-c", PROGRAM, str(tmp_path / "folder" / "history")], "env": environment}
 
 
-def until(terminal: int, text: str) -> str:
-    """Read the terminal until a text appears."""
-    seen, end = "", time.monotonic() + 20
-    while text not in seen:
-        assert time.monotonic() < end, seen
-        seen += os.read(terminal, 4096).decode()
-    return seen
+class Screen:
+    """What appears on a terminal, read up to a text at a time; what comes behind it is kept for the next reading."""
+
+    def __init__(self, terminal: int) -> None:
+        self.terminal, self._unread = terminal, ""
+
+    def until(self, text: str) -> str:
+        end = time.monotonic() + 60
+        while text not in self._unread:
+            ready, _, _ = select.select([self.terminal], [], [], max(0.0, end - time.monotonic()))
+            assert ready, f"{text!r} did not come: {self._unread!r}"
+            self._unread += os.read(self.terminal, 4096).decode()
+        seen, found, self._unread = self._unread.partition(text)
+        return seen + found
 
 
 def test_ctrl_c_ends_an_answer_and_ctrl_d_the_talk(command: dict, tmp_path: Path):
     process, terminal = pty.fork()
     if process == 0:
         os.execve(command["args"][0], command["args"], command["env"])
+    screen = Screen(terminal)
     try:
-        until(terminal, "you> ")
+        screen.until("you> ")
         os.write(terminal, b"please wait here\n")
-        until(terminal, "WAIT.")
+        screen.until("WAIT.")
         os.write(terminal, b"\x03")
-        seen = until(terminal, "you> ")
+        seen = screen.until("you> ")
         assert "(stopped)" in seen
         assert "HERE" not in seen
         os.write(terminal, b"half a line\x03")
-        until(terminal, "you> ")
+        screen.until("you> ")
         os.write(terminal, b"again\n")
-        until(terminal, "AGAIN.")
-        until(terminal, "you> ")
+        screen.until("AGAIN.")
+        screen.until("you> ")
         os.write(terminal, b"\x04")
-        until(terminal, "left")
+        screen.until("left")
         assert os.waitpid(process, 0)[1] == 0
     finally:
         os.close(terminal)  # hangs up on it, in case it still runs
