@@ -48,13 +48,13 @@ def work(args: argparse.Namespace) -> int:
     outputs = Path(settings.train.output_dir)
     tuned = None if args.base else find_tuned(outputs, run=args.run, adapter=args.adapter)
 
-    from sftlib import build
+    from sftlib import build_speaking
 
     systems = ["base"] if args.base else ["tuned"] if args.tuned_only else ["base", "tuned"]
-    report = build.evaluate(settings, args.split, path, tuned.folder if tuned else None, systems)
+    report = build_speaking.evaluate(settings, args.split, path, tuned.folder if tuned else None, systems)
     folders = [outputs, *([tuned.run.eval / args.split] if tuned and tuned.run else [])]
-    build.write_report(report, folders)
-    build.show_report(report)
+    build_speaking.write_report(report, folders)
+    build_speaking.show_report(report)
     console.note(f"Every answer, side by side: {folders[-1] / 'samples.md'}")
     return 0
 

@@ -53,23 +53,24 @@ def work(args: argparse.Namespace) -> int:
     if mode == "batch" and not args.input_file.is_file():
         raise DataError("There is no such file.", where=str(args.input_file), expected="a file of questions")
 
-    from sftlib import build
+    from sftlib import build_speaking
 
     if mode == "batch":
-        questions = build.read_questions(args.input_file, settings.infer.system)
-        answers = build.answer_questions(questions, build.load_responder(settings, tuned, seed=settings.seed).answers)
-        build.write_answers(args.output_file, questions, answers)
+        questions = build_speaking.read_questions(args.input_file, settings.infer.system)
+        responder = build_speaking.load_responder(settings, tuned, seed=settings.seed)
+        answers = build_speaking.answer_questions(questions, responder.answers)
+        build_speaking.write_answers(args.output_file, questions, answers)
         console.note(f"{len(questions)} answers: {args.output_file}")
         return 0
-    responder = build.load_responder(settings, tuned, seed=settings.seed if mode == "single" else None)
+    responder = build_speaking.load_responder(settings, tuned, seed=settings.seed if mode == "single" else None)
     if mode == "single":
-        responder.answer(build.opening(args.prompt, settings.infer.system), write)
+        responder.answer(build_speaking.opening(args.prompt, settings.infer.system), write)
         console.result()
         return 0
     console.note(f"This is {responder.speaker.name}. /help lists the commands, Ctrl-D leaves.")
-    session = build.ChatSession(responder, write, console.note, settings.infer.system)
-    with build.line_reader(outputs / ".chat_history") as read_line:
-        build.run_chat(session, read_line)
+    session = build_speaking.ChatSession(responder, write, console.note, settings.infer.system)
+    with build_speaking.line_reader(outputs / ".chat_history") as read_line:
+        build_speaking.run_chat(session, read_line)
     return 0
 
 

@@ -50,14 +50,14 @@ def work(args: argparse.Namespace) -> int:
         raise ModelError("There is no adapter here.", where=args.adapters, cure="Run `make train` first.")
     settings = config.load_config(args.config, args.set)
 
-    from sftlib import build
+    from sftlib import build_speaking
 
     if args.test:
-        answer = build.answer_with_plain_transformers(out, args.question)
+        answer = build_speaking.answer_with_plain_transformers(out, args.question)
         console.note(f"{args.question}")
         console.result(answer)
         return 0
-    report = build.merge(
+    report = build_speaking.merge(
         settings, adapter_folder=Path(args.adapters), out_folder=out, dtype=args.dtype, prompts=args.prompts
     )
     console.table(

@@ -42,7 +42,7 @@ def work(args: argparse.Namespace) -> int:
         paths["val"] = find_split(settings.data, "val")
 
     console.stage("Settling the config and preparing the data")
-    from sftlib import build
+    from sftlib import build, build_training
 
     settings = build.settle(settings)
     text = build.load_text(settings)
@@ -58,7 +58,7 @@ def work(args: argparse.Namespace) -> int:
         return 0
 
     console.stage("Training")
-    run, report = build.train(settings, text, splits, fresh=args.fresh)
+    run, report = build_training.train(settings, text, splits, fresh=args.fresh)
     if report.stopped:
         console.note(f"Stopped by {report.stopped} after step {report.steps} of {report.planned_steps}. Go on with:")
         console.result(run.go_on_command(settings.train.resume))

@@ -117,7 +117,7 @@ def serve() -> None:
     import torch.utils.tensorboard  # noqa: F401
     from tiny_project import script
 
-    import sftlib.build
+    import sftlib.build_training
     import sftlib.learn.fitting  # noqa: F401
 
     script("train")

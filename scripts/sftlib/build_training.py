@@ -1,0 +1,111 @@
+"""Assembly of the training: a settled config, its text and its splits to a run's folder.
+
+    run, report = train(config, text, splits)    -> outputs/<run>/
+
+Worst bug: a key of the config that does not arrive anywhere (tests/test_chain.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .build import Prepared, Text, load_base
+from .config.schema import Config
+from .config.writing import to_yaml
+from .files import sha256_text, write_text
+from .learn.checkpoints import choose_checkpoint
+from .learn.samples import SampleAnswers, SampleRow
+from .measure.evaluation import Speaker, ask, make_questions
+from .measure.text import mean_rouge_l
+from .memory.probe import Device, find_device
+from .model.adapters import attach_adapter, enable_gradient_checkpointing
+from .model.backend import Backend, choose_backend
+from .model.base import describe_base
+from .model.precision import choose_precision
+from .model.tuned import save_tuned
+from .run.folder import RunFolder, default_name, open_run
+from .run.occupied import occupied
+from .run.stamp import Stamp, code_revision, matching_settings, refuse_to_mix, write_backend
+from .tokens.cache import tokenizer_digest
+
+if TYPE_CHECKING:
+    from .learn.fitting import FitReport
+
+
+def train(
+    config: Config, text: Text, splits: Mapping[str, Prepared], *, fresh: bool = False
+) -> tuple[RunFolder, FitReport]:
+    """Train a settled config on prepared splits (`train`, and `val` when there is one); write the run's folder."""
+    device = find_device()
+    backend = choose_backend(config.tuning, device)
+    name = config.run_name or default_name(config.model.name, backend.mode)
+    with occupied(open_run(Path(config.train.output_dir), name, config.train.resume, fresh=fresh)) as run:
+        return run, _train(run, config, text, splits, backend, device)
+
+
+def _train(
+    run: RunFolder, config: Config, text: Text, splits: Mapping[str, Prepared], backend: Backend, device: Device
+) -> FitReport:
+    from transformers import set_seed
+
+    from .learn.fitting import build_trainer, fit  # the Trainer takes seconds to import
+
+    precision = choose_precision(config.train.bf16, config.train.fp16, device)
+    base = describe_base(text.stored, backend.quantization)
+    settings = matching_settings(config.model_dump())
+    stamp = Stamp(
+        data={name: prepared.digest for name, prepared in splits.items()},
+        template=sha256_text(text.template.identity), tokenizer=tokenizer_digest(text.stored.folder), settings=settings,
+        base={"name": base.name, "revision": base.revision, "fingerprint": base.fingerprint}, backend=backend.name,
+        code=code_revision(),
+    )  # fmt: skip
+    refuse_to_mix(run, stamp, config.train.resume)
+    stamp.write(run)
+    write_text(run.config, to_yaml(config.model_copy(update={"run_name": run.name})))
+
+    set_seed(config.seed)
+    model = load_base(backend, text.stored.folder, config.model, precision, device, training=True)
+    if backend.mode != "full":
+        model = attach_adapter(model, config.tuning.lora, seed=config.seed)
+    if config.train.gradient_checkpointing:
+        enable_gradient_checkpointing(model)
+    write_backend(
+        run, asked=backend.asked, used=backend.name, reason=backend.reason, mode=backend.mode, dtype=precision.name,
+        attention=model.config._attn_implementation, device=asdict(device),
+    )  # fmt: skip
+    validation = splits.get("val")
+    trainer = build_trainer(
+        model, train=config.train, logging=config.logging, run=run, precision=precision.name, device=device.kind,
+        seed=config.seed, train_set=splits["train"].examples, eval_set=validation.examples if validation else None,
+        pad_id=text.tokenizer.pad_token_id, samples=_samples(config, text, model, validation), settings=settings,
+    )  # fmt: skip
+    report = fit(trainer, choose_checkpoint(config.train.resume, run.path))
+    if not report.stopped:
+        save_tuned(
+            run.adapter, model, text.tokenizer, text.template, base=base, stop_ids=text.stop_ids,
+            dtype=precision.dtype, replace=True,
+        )  # fmt: skip
+    stamp.write(run)
+    if not report.stopped:
+        run.finish(asdict(report))
+    return report
+
+
+def _samples(config: Config, text: Text, model: Any, validation: Prepared | None) -> SampleAnswers | None:
+    """The validation rows answered at each evaluation."""
+    if validation is None or not config.eval.training_rows or config.train.eval_strategy == "no":
+        return None
+    speaker = Speaker(model, text.tokenizer, text.template, text.stop_ids, "the model in training")
+    questions = make_questions(
+        validation.stored, text.template, text.tokenizer, limit=config.eval.training_rows, seed=config.seed
+    )
+    by_prompt = {question.prompt: question for question in questions}
+
+    def answer(prompts: list[str]) -> list[str]:
+        return [a.text for a in ask(speaker, [by_prompt[p] for p in prompts], config.eval, "sample answers")]
+
+    rows = [SampleRow(q.prompt, q.user or q.prompt, q.reference) for q in questions]
+    return SampleAnswers(rows, answer, mean_rouge_l)
