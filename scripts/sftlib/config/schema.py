@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Auto = Literal["auto"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Minutes = Annotated[float, Field(gt=0), "minutes"]  # `45m` and `1h30m` are read too
 
 
 class Section(BaseModel):
@@ -84,9 +85,10 @@ class TrainSection(Section):
 
     epochs: Annotated[float, Field(gt=0)] = Field(3.0, description="Passes over the training split.")
     max_steps: Count | None = Field(None, description="Optimizer steps; overrides epochs.")
-    max_minutes: Annotated[float, Field(gt=0)] | None = Field(
+    max_minutes: Minutes | None = Field(
         None, description="End on time if epochs or max_steps have not before: minutes of training over all sessions, "
-        "evaluations included. The schedule follows the time, so the rate has come down by then.",
+        "evaluations included. The schedule follows the time, so the rate has come down by then. `budget: 45m` is read "
+        "too.",
     )  # fmt: skip
     learning_rate: Annotated[float, Field(gt=0, le=1)] | Auto = Field(
         "auto",
