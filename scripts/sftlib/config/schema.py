@@ -102,7 +102,9 @@ class TrainSection(Section):
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="Decoupled weight decay.")
     optim: Literal[
         "adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor"
-    ] = Field("adamw_torch", description="Optimizer; the 8-bit and paged ones are of bitsandbytes and need a GPU.")
+    ] = Field(
+        "adamw_torch", description="Optimizer; the 8-bit and paged ones are of bitsandbytes, and pages need a GPU."
+    )
     max_grad_norm: Annotated[float, Field(ge=0)] = Field(
         1.0, description="Clip the gradient to this norm; 0 does not clip."
     )
