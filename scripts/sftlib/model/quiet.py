@@ -9,6 +9,7 @@ Worst bug: an error of theirs that is silenced too (tests/model/test_quiet.py).
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
@@ -26,7 +27,9 @@ def quiet() -> Iterator[None]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Paged optimizers are not supported on CPU")  # build.settle says it
+            yield
     finally:
         logging.set_verbosity(verbosity)
         if bars:
