@@ -15,7 +15,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -31,7 +30,6 @@ from sftlib.model.backend.plain import load_base
 from sftlib.model.backend.trial import verdict
 from sftlib.model.backend.unsloth import LoadRequest, load_trainable, why_not
 
-FAKE = Path(__file__).resolve().parents[1] / "fake_unsloth"
 # Of unsloth 2026.10.9, as its source has them: models/loader.py, class FastLanguageModel, and models/llama.py, class
 # FastLlamaModel, whose get_peft_model it hands its arguments to.
 FROM_PRETRAINED = [
@@ -48,24 +46,6 @@ GET_PEFT_MODEL = [
     "modules_to_save", "init_lora_weights", "loftq_config", "temporary_location", "qat_scheme", "target_parameters",
     "ensure_weight_tying", "offload_layers", "checkpoint_skip_layers", "kwargs",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch):
-    """The stand-in on the path, for this process and its children; all it changes is put back."""
-    import transformers
-
-    monkeypatch.setenv("PYTHONPATH", str(FAKE))
-    monkeypatch.syspath_prepend(str(FAKE))
-    for name in unsloth.SWITCHES:
-        monkeypatch.setenv(name, "unset")
-    monkeypatch.setattr(transformers.Trainer, "get_batch_samples", transformers.Trainer.get_batch_samples)
-    monkeypatch.setitem(sys.modules, "xformers", SimpleNamespace())  # so that it is taken away again
-    del sys.modules["xformers"]
-    monkeypatch.setitem(sys.modules, "unsloth", None)
-    del sys.modules["unsloth"]
-    unsloth._trial.cache_clear()
-    return monkeypatch
 
 
 def request_of(
@@ -103,17 +83,17 @@ def test_it_must_be_installed(monkeypatch, tiny_model):
         ({"max_seq_len": 513}, "stretch the model's 512 positions to model.max_seq_len, 513"),
     ],
 )
-def test_a_setting_that_it_would_not_heed(fake, tiny_model, changed, reason):
-    fake.setattr(unsloth, "_trial", lambda request: "tried")
+def test_a_setting_that_it_would_not_heed(fake_unsloth, tiny_model, changed, reason):
+    fake_unsloth.setattr(unsloth, "_trial", lambda request: "tried")
     assert reason in why_not(A100, request_of(tiny_model, **changed))
     assert why_not(A100, request_of(tiny_model)) == "tried"
 
 
-def test_encoder_decoders_and_several_processes(fake, stored):
-    fake.setattr(unsloth, "_trial", lambda request: "")
-    fake.setenv("WORLD_SIZE", "2")
+def test_encoder_decoders_and_several_processes(fake_unsloth, stored):
+    fake_unsloth.setattr(unsloth, "_trial", lambda request: "")
+    fake_unsloth.setenv("WORLD_SIZE", "2")
     assert "several processes" in why_not(A100, request_of(stored.folder))
-    fake.setenv("WORLD_SIZE", "1")
+    fake_unsloth.setenv("WORLD_SIZE", "1")
     assert why_not(A100, request_of(stored.folder)) == ""
     config = json.loads((stored.folder / "config.json").read_text())
     (stored.folder / "config.json").write_text(json.dumps(config | {"is_encoder_decoder": True}))
@@ -130,13 +110,13 @@ def test_encoder_decoders_and_several_processes(fake, stored):
         ("crash", "its trial broke off with code 139: Segmentation fault in a kernel"),
     ],
 )
-def test_the_trial_says_why_it_fails_and_this_process_has_never_seen_it(fake, tiny_model, name, reason):
-    fault(fake, name)
+def test_the_trial_says_why_it_fails_and_this_process_has_never_seen_it(fake_unsloth, tiny_model, name, reason):
+    fault(fake_unsloth, name)
     assert why_not(A100, request_of(tiny_model)).startswith(reason)
     assert "unsloth" not in sys.modules
 
 
-def test_it_is_tried_once_for_one_request(fake, tiny_model):
+def test_it_is_tried_once_for_one_request(fake_unsloth, tiny_model):
     """That a trial which passes is believed, and the model then trained: tests/test_unsloth_chain.py."""
     runs = []
 
@@ -144,7 +124,7 @@ def test_it_is_tried_once_for_one_request(fake, tiny_model):
         runs.append(json.loads(options["input"]))
         return subprocess.CompletedProcess(command, 0, 'Unsloth: hello\nverdict: ""\nbye\n', "")
 
-    fake.setattr(unsloth.subprocess, "run", played)
+    fake_unsloth.setattr(unsloth.subprocess, "run", played)
     request = request_of(tiny_model, "qlora")
     assert [why_not(A100, request), why_not(A100, request)] == ["", ""]
     assert why_not(A100, replace(request, mode="lora")) == ""
@@ -152,8 +132,8 @@ def test_it_is_tried_once_for_one_request(fake, tiny_model):
     assert LoadRequest(**runs[0]) == request
 
 
-def test_a_trial_that_hangs(fake, tiny_model):
-    fake.setattr(unsloth, "TRIAL_SECONDS", 0.05)
+def test_a_trial_that_hangs(fake_unsloth, tiny_model):
+    fake_unsloth.setattr(unsloth, "TRIAL_SECONDS", 0.05)
     assert why_not(A100, request_of(tiny_model)) == "its trial had not come to an end after 0.05 s"
 
 
@@ -168,9 +148,9 @@ def test_a_trial_that_hangs(fake, tiny_model):
         ("step", "Unsloth gives gradients that are not finite."),
     ],
 )  # fmt: skip
-def test_the_verdict(fake, tiny_model, name, reason):
+def test_the_verdict(fake_unsloth, tiny_model, name, reason):
     """What the child does, in this process."""
-    fault(fake, name)
+    fault(fake_unsloth, name)
     assert verdict(request_of(tiny_model)) == reason
 
 
@@ -178,8 +158,8 @@ def test_the_verdict(fake, tiny_model, name, reason):
 
 
 @pytest.mark.parametrize(("mode", "name"), [("qlora", "bnb"), ("lora", "plain"), ("full", "plain")])
-def test_what_takes_its_place_says_its_own_name(fake, tiny_model, mode, name, capsys):
-    fake.setattr(unsloth, "_trial", lambda request: "it cannot be imported: ImportError: x")
+def test_what_takes_its_place_says_its_own_name(fake_unsloth, tiny_model, mode, name, capsys):
+    fake_unsloth.setattr(unsloth, "_trial", lambda request: "it cannot be imported: ImportError: x")
     tuning = TuningSection(mode=mode, backend="unsloth")
     chosen = choose_backend(tuning, replace(CPU, kind="cuda"), request_of(tiny_model, mode))
     assert (chosen.name, chosen.asked, chosen.reason) == (name, "unsloth", "it cannot be imported: ImportError: x")
@@ -189,8 +169,8 @@ def test_what_takes_its_place_says_its_own_name(fake, tiny_model, mode, name, ca
         choose_backend(tuning.model_copy(update={"backend_fallback": False}), A100, request_of(tiny_model, mode))
 
 
-def test_where_it_runs_nothing_takes_its_place(fake, tiny_model):
-    fake.setattr(unsloth, "_trial", lambda request: "")
+def test_where_it_runs_nothing_takes_its_place(fake_unsloth, tiny_model):
+    fake_unsloth.setattr(unsloth, "_trial", lambda request: "")
     chosen = choose_backend(TuningSection(mode="lora", backend="unsloth"), A100, request_of(tiny_model))
     assert chosen == Backend("unsloth", "unsloth", "lora", "")
     with pytest.raises(ValueError, match="only trains"):
@@ -213,7 +193,7 @@ def given_to(call: str) -> dict:
     return [arguments for name, arguments in sys.modules["unsloth"].CALLS if name == call][-1]
 
 
-def test_it_loads_that_folder_in_16_bits_and_nothing_is_guessed(fake, tiny_model, capsys):
+def test_it_loads_that_folder_in_16_bits_and_nothing_is_guessed(fake_unsloth, tiny_model, capsys):
     model = load_trainable(request_of(tiny_model, precision=BF16, alpha=8, dropout=0.1, target_modules="attn"))
     given = given_to("from_pretrained")
     expected = {
@@ -239,16 +219,16 @@ def test_it_loads_that_folder_in_16_bits_and_nothing_is_guessed(fake, tiny_model
 
 
 @pytest.mark.parametrize(("length", "asked"), [(511, True), (512, "unsloth")])
-def test_its_checkpointing_offloads_only_rows_that_are_long_enough(fake, tiny_model, length, asked):
+def test_its_checkpointing_offloads_only_rows_that_are_long_enough(fake_unsloth, tiny_model, length, asked):
     load_trainable(request_of(tiny_model, checkpointing=True, max_seq_len=length))
     assert given_to("from_pretrained")["use_gradient_checkpointing"] == asked
     assert given_to("get_peft_model")["use_gradient_checkpointing"] == asked
 
 
-def test_xformers_cannot_be_imported_and_the_switches_are_set(fake, tiny_model, tmp_path, capsys):
+def test_xformers_cannot_be_imported_and_the_switches_are_set(fake_unsloth, tiny_model, tmp_path, capsys):
     (tmp_path / "xformers").mkdir()
     (tmp_path / "xformers" / "__init__.py").touch()
-    fake.syspath_prepend(str(tmp_path))
+    fake_unsloth.syspath_prepend(str(tmp_path))
     assert importlib.util.find_spec("xformers") is not None
     module = unsloth.import_first()
     assert module.HAS_XFORMERS is False
@@ -258,7 +238,7 @@ def test_xformers_cannot_be_imported_and_the_switches_are_set(fake, tiny_model, 
     assert "imported after transformers" in " ".join(capsys.readouterr().err.split())  # as it is in these tests
 
 
-def test_its_adapter_begins_as_ours(fake, tiny_model):
+def test_its_adapter_begins_as_ours(fake_unsloth, tiny_model):
     """Rank, layers, names and the random A: the same seed gives the same adapter."""
     theirs = load_trainable(request_of(tiny_model))
     base = load_base(
@@ -271,14 +251,14 @@ def test_its_adapter_begins_as_ours(fake, tiny_model):
         assert torch.equal(weight, ours[name]), name
 
 
-def test_what_it_noted_in_the_configs_is_gone(fake, tiny_model):
+def test_what_it_noted_in_the_configs_is_gone(fake_unsloth, tiny_model):
     base = load_trainable(request_of(tiny_model)).get_base_model()
     assert not {"model_name", "unsloth_version"} & base.config.to_dict().keys()
     assert base.generation_config.max_length != 512
     assert base.config.use_cache is False
 
 
-def test_4_bits(fake, tiny_model):
+def test_4_bits(fake_unsloth, tiny_model):
     from bitsandbytes.nn import Linear4bit
 
     model = load_trainable(request_of(tiny_model, "qlora", precision=BF16))
@@ -286,7 +266,7 @@ def test_4_bits(fake, tiny_model):
     assert given_to("from_pretrained")["load_in_16bit"] is False
 
 
-def test_a_whole_model_is_held_in_float32_and_all_of_it_is_trained(fake, tiny_model):
+def test_a_whole_model_is_held_in_float32_and_all_of_it_is_trained(fake_unsloth, tiny_model):
     model = load_trainable(request_of(tiny_model, "full", precision=BF16))
     assert not hasattr(model, "peft_config")
     assert all(weight.requires_grad and weight.dtype == torch.float32 for weight in model.parameters())
@@ -300,21 +280,22 @@ def test_a_whole_model_is_held_in_float32_and_all_of_it_is_trained(fake, tiny_mo
         ("grows", "lora", "changed the vocabulary from 512 to 520"),
         ("16 bits", "qlora", "holds the base as 16 bits in mode qlora"),
         ("fp4", "qlora", "holds the base as fp4 in mode qlora"),
+        ("float16", "lora", "holds what is not in 4 bits in torch.float16, not torch.float32"),
         ("coarse", "lora", "does not hold in float32 14 weights"),
         ("trains a norm", "lora", "trains 5 weights"),
         ("freezes", "full", "does not train 1 weights, such as model.embed_tokens.weight"),
         ("refuses", "lora", "cannot load this model: Unsloth: llama4 is not supported yet!"),
     ],
 )
-def test_what_is_not_as_asked_is_refused(fake, tiny_model, name, mode, words):
-    fault(fake, name)
+def test_what_is_not_as_asked_is_refused(fake_unsloth, tiny_model, name, mode, words):
+    fault(fake_unsloth, name)
     with pytest.raises(ModelError) as caught:
         load_trainable(request_of(tiny_model, mode))
     assert words in caught.value.seen
 
 
-def test_no_room(fake, tiny_model):
-    fault(fake, "no room")
+def test_no_room(fake_unsloth, tiny_model):
+    fault(fake_unsloth, "no room")
     with pytest.raises(MachineError, match="no room"):
         load_trainable(request_of(tiny_model))
 
@@ -322,7 +303,7 @@ def test_no_room(fake, tiny_model):
 # -- The signatures -------------------------------------------------------------------------------------------------
 
 
-def test_the_stand_in_has_its_signatures(fake):
+def test_the_stand_in_has_its_signatures(fake_unsloth):
     module = unsloth.import_first()
     assert list(inspect.signature(module.FastLanguageModel.from_pretrained).parameters) == FROM_PRETRAINED
     assert list(inspect.signature(module.FastLanguageModel.get_peft_model).parameters) == GET_PEFT_MODEL

@@ -62,6 +62,7 @@ class FastLanguageModel:
                 load_in_4bit=True, bnb_4bit_quant_type=quant_type, bnb_4bit_use_double_quant=True,
                 bnb_4bit_compute_dtype=dtype,
             )  # fmt: skip
+        dtype = torch.float16 if FAULT == "float16" else dtype
         weights = torch.float32 if full_finetuning and float32_mixed_precision else dtype
         model = AutoModelForCausalLM.from_pretrained(model_name, dtype=weights, **kwargs)
         if FAULT == "grows":

@@ -231,6 +231,10 @@ def _refuse_other_weights(model: Any, request: LoadRequest) -> None:
             f"Unsloth holds the base as {', '.join(sorted(kinds)) or '16 bits'} in mode {request.mode}.",
             where=request.folder,
         )
+    dtype = model.get_input_embeddings().weight.dtype
+    expected = torch.float32 if request.mode == "full" else DTYPES[request.precision]
+    if dtype != expected:
+        raise ModelError(f"Unsloth holds what is not in 4 bits in {dtype}, not {expected}.", where=request.folder)
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     strange = [name for name in trained if request.mode != "full" and ".lora_" not in name]
     frozen = [name for name, _ in model.named_parameters() if request.mode == "full" and name not in trained]
