@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Iterator
 
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
@@ -23,7 +24,11 @@ def quiet() -> Iterator[None]:
     hub_silent = are_progress_bars_disabled()
     disable_progress_bars()
     try:
-        with _quiet_transformers() if "transformers" in sys.modules else contextlib.nullcontext():
+        with (
+            _quiet_transformers() if "transformers" in sys.modules else contextlib.nullcontext(),
+            warnings.catch_warnings(),
+        ):
+            warnings.filterwarnings("ignore", "Paged optimizers are not supported on CPU")  # build.settle says it
             yield
     finally:
         if hub_silent:
