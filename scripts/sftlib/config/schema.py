@@ -75,7 +75,7 @@ class TuningSection(Section):
         "`auto`: bnb for qlora, plain otherwise.",
     )  # fmt: skip
     backend_fallback: bool = Field(
-        True, description="Where unsloth cannot run, train with bnb and say why; false makes it an error."
+        True, description="Where unsloth cannot run, train with bnb (qlora) or plain and say why; false is an error."
     )
     lora: LoraSection = Field(default_factory=LoraSection, description="")
 

@@ -9,6 +9,7 @@ Accelerate, FSDP, DeepSpeed and callbacks work as its users know them. Overridde
     _save_checkpoint      finite weights only, sealed when complete, then rotated
     _run_epoch            a resumed run that had ended takes no further step
     create_scheduler      by the time where there is a budget of it
+    get_batch_samples     the tokens of a step are always counted
     training_step, _maybe_log_save_evaluate   a step that is not applied is no part of the logged loss
     log                   speed and memory beside the loss
 
@@ -76,6 +77,11 @@ class SftTrainer(Trainer):
         for budget in self._callbacks_of(Budget):
             follow_time(scheduler, budget, num_training_steps)
         return scheduler
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
+        """The micro-batches of a step, and their supervised tokens: Unsloth's version leaves these out now and then."""
+        batches, count = super().get_batch_samples(*args, **kwargs)
+        return batches, count if count is not None else self._get_num_items_in_batch(batches, self.args.device)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward of one micro-batch."""

@@ -15,11 +15,16 @@ import numpy as np
 import torch
 from torch import nn
 
+CHECKPOINTING = "gradient_checkpointing"  # the switch of transformers' models and blocks
+
 
 @contextlib.contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block; afterwards the mode of every module and every random state are as before."""
-    modes = [(module, module.training) for module in model.modules()]
+    """Evaluation mode inside the block; afterwards the mode of every module and every random state are as before.
+
+    Gradient checkpointing belongs to the mode: Unsloth's `generate` switches it off, and after an evaluation not on.
+    """
+    modes = [(module, module.training, vars(module).get(CHECKPOINTING)) for module in model.modules()]
     python_state, numpy_state = random.getstate(), np.random.get_state()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(devices=devices):
@@ -27,7 +32,9 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         try:
             yield
         finally:
-            for module, was_training in modes:
+            for module, was_training, checkpointing in modes:
                 module.training = was_training
+                if checkpointing is not None:
+                    module.gradient_checkpointing = checkpointing
             random.setstate(python_state)
             np.random.set_state(numpy_state)
