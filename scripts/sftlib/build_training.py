@@ -40,7 +40,7 @@ def train(
 ) -> tuple[RunFolder, FitReport]:
     """Train a settled config on prepared splits (`train`, and `val` when there is one); write the run's folder."""
     device = find_device()
-    backend = choose_backend(config.tuning, device)
+    backend = choose_backend(config.tuning, device, config.model.type)
     name = config.run_name or default_name(config.model.name, backend.mode)
     with occupied(open_run(Path(config.train.output_dir), name, config.train.resume, fresh=fresh)) as run:
         return run, _train(run, config, text, splits, backend, device)

@@ -22,7 +22,7 @@ import importlib.util
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ... import console
 from ...config.schema import TuningSection
@@ -94,8 +94,8 @@ class Backend:
         return "nf4" if self.mode == "qlora" else None
 
 
-def choose_backend(tuning: TuningSection, device: Device) -> Backend:
-    """Settle tuning.backend for a settled tuning.mode.
+def choose_backend(tuning: TuningSection, device: Device, kind: Literal["causal", "seq2seq"] = "causal") -> Backend:
+    """Settle tuning.backend for a settled tuning.mode and a model of this kind (model.type).
 
     Raises ConfigError for a combination that cannot be, MachineError when a package or a device is missing and
     nothing may take its place.
@@ -113,7 +113,7 @@ def choose_backend(tuning: TuningSection, device: Device) -> Backend:
         name = "bnb" if mode == "qlora" else "plain"
         reason = f"the default for {mode}"
     elif asked == "unsloth":
-        name, reason = "bnb", _why_not_unsloth(device)
+        name, reason = "bnb", _why_not_unsloth(device, kind)
         if not tuning.backend_fallback:
             raise MachineError(
                 f"The backend unsloth cannot run: {reason}.", where="tuning.backend",
@@ -126,7 +126,9 @@ def choose_backend(tuning: TuningSection, device: Device) -> Backend:
     return Backend(name, asked, mode, reason)
 
 
-def _why_not_unsloth(device: Device) -> str:
+def _why_not_unsloth(device: Device, kind: str) -> str:
+    if kind == "seq2seq":
+        return "it loads decoder-only models, and model.type is seq2seq"
     if device.kind != "cuda":
         return f"unsloth needs an NVIDIA or AMD GPU and this machine trains on {device.kind}"
     if importlib.util.find_spec("unsloth") is None:
