@@ -127,6 +127,19 @@ def test_verify_head_accepts_t5(tie: bool, dtype: torch.dtype) -> None:
     assert model.training
 
 
+def test_mt5_has_a_head_of_its_own_that_scales_nothing() -> None:
+    from transformers import MT5Config, MT5ForConditionalGeneration
+
+    torch.manual_seed(0)
+    sizes = {"vocab_size": VOCABULARY, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}
+    model = MT5ForConditionalGeneration(MT5Config(**sizes, dropout_rate=0.0, decoder_start_token_id=0))
+    verify_head(model)
+    batch = collate(list(rows(5)), 0)
+    labels = batch["labels"][:, 1:].contiguous()
+    own = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels).loss
+    torch.testing.assert_close(-ours(model, batch).mean(), own, rtol=1e-5, atol=1e-5)
+
+
 def test_verify_head_sees_that_the_scaling_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = t5(tie=True)
     real = logprobs._before_the_head

@@ -65,7 +65,7 @@ def test_unsloth_is_not_asked_for_an_encoder_decoder() -> None:
 
 @pytest.mark.parametrize("tie", [True, False], ids=["tied head", "own head"])
 def test_in_4_bits_it_is_the_model_with_rounded_weights(tie: bool, tmp_path: Path) -> None:
-    """Every layer but the head and `wo`, which transformers keeps whole for T5, is rounded, and nothing else differs."""
+    """Every layer but the head and `wo` (which transformers keeps whole in a T5) is rounded; nothing else differs."""
     import torch
     from bitsandbytes.functional import dequantize_4bit
     from bitsandbytes.nn import Linear4bit

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from ..errors import ConfigError, ModelError
 from ..files import read_json
 
-ENCODER_DECODERS = ("t5", "mt5", "umt5")  # model_type
+ENCODER_DECODERS = ("t5", "mt5")  # model_type
 
 
 @dataclass(frozen=True, slots=True)

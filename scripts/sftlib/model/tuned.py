@@ -160,7 +160,8 @@ def _save_full(folder: Path, model: PreTrainedModel, dtype: torch.dtype) -> None
     config = read_json(folder / "config.json")
     config |= {"dtype": str(dtype).removeprefix("torch."), "use_cache": True}
     if kind_of(config) is SEQ2SEQ:  # transformers 5 writes true for every T5; others then take the head for a tied one
-        config["tie_word_embeddings"] = config["scale_decoder_outputs"]
+        is_tied = weights["lm_head.weight"] is weights["shared.weight"]
+        config["tie_word_embeddings"] = config.get("scale_decoder_outputs", is_tied)
     config.pop("_name_or_path", None)
     write_json(folder / "config.json", config)
 
