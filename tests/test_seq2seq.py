@@ -17,7 +17,7 @@ from sftlib.files import read_json
 T5 = ("model.type=seq2seq",)
 PAIRS = [("What is 1 and 2?", "Answer: 3."), ("What is 3 and 4?", "Answer: 7."), ("Be exact.", "Step 1: add them.")]
 LEARN = (
-    "train.max_steps=60", "train.batch_size=3", "train.effective_batch_size=3", "train.lr_scheduler_type=constant",
+    "train.max_steps=45", "train.batch_size=3", "train.effective_batch_size=3", "train.lr_scheduler_type=constant",
     "train.warmup_ratio=0", "train.eval_strategy=no", "train.load_best_model_at_end=false", "train.save_strategy=no",
     "train.eval_steps=null", "train.save_steps=null", "train.logging_steps=1", "data.train_path=pairs.jsonl",
     "logging.backend=none",

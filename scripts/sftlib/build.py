@@ -24,7 +24,7 @@ from typing import Any
 from . import console
 from .chat import rendering
 from .chat.model_files import read_model_template
-from .chat.pairs import one_answer_each
+from .chat.pairs import answers_of, one_answer_each
 from .chat.stored import StoredSplit, read_split
 from .chat.templates import ChatTemplate, choose_template
 from .config.schema import Config, ModelSection
@@ -44,7 +44,7 @@ from .tokens.cache import CacheKey, cached_examples, tokenizer_digest
 from .tokens.dataset import ExampleDataset
 from .tokens.examples import Example, Tally, encode, tally
 from .tokens.length import LengthReport, apply_length_policy
-from .tokens.pairs import apply_pair_length_policy, encode_pairs
+from .tokens.pairs import apply_pair_length_policy, encode_pairs, warn_of_unspelt
 from .units import GIB
 
 __all__ = [
@@ -171,6 +171,8 @@ def _prepare_split(config: Config, text: Text, name: str, path: Path) -> Prepare
         console.warn(f"{missing} of {len(asked)} rows of the {name} split are left out, as they cannot be rendered.")
     if split.kind == "conversations":
         rendering.warn_of_special_text(split.rows, name, text.template.markers)
+    if text.decoder_start is not None:
+        warn_of_unspelt(whole, answers_of(asked), text.tokenizer, name)
     examples, lengths = _within_lengths(config, text, whole)
     if lengths.rows_without_supervision > config.data.max_rejected * lengths.rows:
         raise DataError(

@@ -90,10 +90,11 @@ def setup_of(config: Config, device: Device) -> Setup:
 def show(asked: Asked) -> None:
     """Print the table, the verdict and, when it does not fit, the cheapest changes."""
     found, setup = asked.estimate, asked.setup
+    length = f"{setup.length} + {setup.target_length}" if setup.target_length else f"{setup.length}"
     checkpointing = "gradient checkpointing" if setup.checkpointing else "no gradient checkpointing"
     console.note(
         f"{asked.config.model.name}: {asked.shape.parameters:,} parameters, {setup.mode}, "
-        f"{setup.rows} x {setup.length} tokens a micro-batch, {checkpointing}, {asked.shape.attention} attention, "
+        f"{setup.rows} x {length} tokens a micro-batch, {checkpointing}, {asked.shape.attention} attention, "
         f"{setup.optim}."
     )
     rows = [[term, *(_cell(terms.get(term, 0)) for terms in found.moments.values())] for term in TERMS]

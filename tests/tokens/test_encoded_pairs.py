@@ -8,11 +8,12 @@ import pytest
 import torch
 from tiny_t5 import make_t5
 
+from sftlib import console
 from sftlib.chat.rendering import Rendered
 from sftlib.tokens.cache import CacheKey, cached_examples
 from sftlib.tokens.collate import collate
 from sftlib.tokens.examples import Example
-from sftlib.tokens.pairs import apply_pair_length_policy, encode_pairs
+from sftlib.tokens.pairs import apply_pair_length_policy, encode_pairs, warn_of_unspelt
 
 START, EOS = 0, 1
 
@@ -109,6 +110,19 @@ def test_an_answer_without_a_token_is_counted() -> None:
     empty = Example([10, EOS, START], [-100] * 3, "a:5", decoder_at=2)
     kept, report = apply_pair_length_policy([empty, ROWS[0]], 6, 5, "drop")
     assert (len(kept), report.rows_without_supervision) == (1, 1)
+
+
+def test_what_a_t5_cannot_spell_is_said(tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(console, "warn", said.append)
+    texts = ['{"a": 1}</s>', "1.\n2.</s>", "3.</s>"]  # braces are not in T5's vocabulary
+    pairs = [Rendered(f"What</s>{text}", ((8, 8 + len(text)),), f"a:{row}") for row, text in enumerate(texts)]
+    answers = [(one.source, text) for one, text in zip(pairs, texts, strict=True)]
+    warn_of_unspelt(encode_pairs(pairs, tokenizer, START), answers, tokenizer, "train")
+    assert said == [
+        "1 answers of the train split hold characters that this tokenizer does not know, learnt as <unk>, such as a:0.",
+        "1 answers of the train split hold line breaks, which this tokenizer turns into blanks, such as a:1.",
+    ]
 
 
 def test_the_cache_gives_the_two_parts_back(tmp_path: Path) -> None:

@@ -68,6 +68,13 @@ def up_to_each_answer(conversation: Conversation) -> list[Conversation]:
     return [Conversation(messages[: end + 1], conversation.source) for end in ends] or [conversation]
 
 
+def answers_of(split: StoredSplit) -> list[tuple[str, str]]:
+    """Source and answer of each row of a split that `one_answer_each` gave."""
+    if split.kind == "rendered":
+        return [(pair.source, pair.target) for pair in split.rows]
+    return [(conversation.source, conversation.messages[-1].content) for conversation in split.rows]
+
+
 def last_pair(rendered: Rendered) -> RenderedPair:
     """The prompt before the last answer, and that answer through its end."""
     start, end = rendered.spans[-1]

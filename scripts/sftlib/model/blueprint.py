@@ -87,6 +87,11 @@ def read_blueprint(config_file: Path, lora: LoraSection, attn_implementation: st
 def _read_pair(raw: dict[str, Any], model: nn.Module, lora: LoraSection) -> PairShape:
     """The shape of a T5 or a relative of it."""
     text = model.config
+    if text._attn_implementation != "sdpa":
+        raise ModelError(
+            f"What a T5 keeps with {text._attn_implementation} attention is not known here.",
+            where="model.attn_implementation", expected="sdpa", cure="Set model.attn_implementation to auto.",
+        )  # fmt: skip
     if raw.get("tie_word_embeddings") is False or raw.get("scale_decoder_outputs") is False:
         # A head of its own, as in FLAN-T5: transformers 5 builds every T5 tied, and unties it as it loads the weights.
         model.lm_head.weight = nn.Parameter(torch.empty_like(model.lm_head.weight))

@@ -160,7 +160,7 @@ def _save_full(folder: Path, model: PreTrainedModel, dtype: torch.dtype) -> None
     config = read_json(folder / "config.json")
     config |= {"dtype": str(dtype).removeprefix("torch."), "use_cache": True}
     if kind_of(config) is SEQ2SEQ:  # transformers 5 writes true for every T5; others then take the head for a tied one
-        is_tied = weights["lm_head.weight"] is weights["shared.weight"]
+        is_tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
         config["tie_word_embeddings"] = config.get("scale_decoder_outputs", is_tied)
     config.pop("_name_or_path", None)
     write_json(folder / "config.json", config)

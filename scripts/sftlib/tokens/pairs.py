@@ -19,10 +19,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from .. import console
 from ..chat.pairs import last_pair
 from ..chat.rendering import Rendered
 from .examples import IGNORED, Example, encode
-from .length import LengthReport
+from .length import NAMED, LengthReport
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -86,6 +87,21 @@ def apply_pair_length_policy(
         report.tokens_lost += len(example.input_ids) - (len(result.input_ids) if result else 0)
         report.supervised_tokens_lost += example.supervised - (result.supervised if result else 0)
     return kept, report
+
+
+def warn_of_unspelt(
+    examples: Iterable[Example], answers: Iterable[tuple[str, str]], tokenizer: PreTrainedTokenizerBase, split: str
+) -> None:
+    """Say how many answers the model cannot give as they stand: T5's vocabulary lacks characters and line breaks."""
+    unknown = [example.source for example in examples if tokenizer.unk_token_id in example.labels]
+    ids = tokenizer("a\nb", add_special_tokens=False)["input_ids"]
+    has_breaks = "\n" in tokenizer.decode(ids)
+    broken = [] if has_breaks else [source for source, answer in answers if "\n" in answer.strip()]
+    for sources, what in ((unknown, "characters that this tokenizer does not know"), (broken, "line breaks")):
+        if sources:
+            lost = "learnt as <unk>" if sources is unknown else "which this tokenizer turns into blanks"
+            named = ", ".join(sources[:NAMED])
+            console.warn(f"{len(sources)} answers of the {split} split hold {what}, {lost}, such as {named}.")
 
 
 def halves(example: Example) -> tuple[Example, Example]:
