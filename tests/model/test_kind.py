@@ -11,6 +11,7 @@ from tiny_t5 import make_t5
 from sftlib.config.schema import TuningSection
 from sftlib.errors import ConfigError, MachineError, ModelError
 from sftlib.memory.probe import Device
+from sftlib.model import verify
 from sftlib.model.backend import choose_backend
 from sftlib.model.kind import auto_class, check_kind, decoder_start, kind_of
 from sftlib.model.precision import Precision
@@ -87,3 +88,19 @@ def test_in_4_bits_it_is_the_model_with_rounded_weights(tie: bool, tmp_path: Pat
         ids = torch.arange(3, 19).reshape(2, 8)
         ours, theirs = (model.eval()(input_ids=ids, decoder_input_ids=ids).logits for model in (rounded, plain))
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_a_merge_is_compared_where_the_answer_is_given(tmp_path: Path) -> None:
+    """The encoder reads the prompt alone, and the distributions are those from which the answer was chosen."""
+    import torch
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    folder = make_t5(tmp_path / "t5")
+    model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    prompt = tokenizer("What is 1 and 2?", return_tensors="pt").input_ids
+    inputs, count = verify._answer(model, tokenizer, prompt)
+    assert torch.equal(inputs["input_ids"], prompt)
+    answer = inputs["decoder_input_ids"][0, 1:]
+    logprobs = verify._logprobs(model, inputs, count)
+    assert logprobs.shape == (count, 128)
+    assert logprobs.argmax(-1).tolist() == answer.tolist()
