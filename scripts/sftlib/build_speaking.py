@@ -30,6 +30,7 @@ from .memory.probe import Device, find_device, main_memory
 from .model import merge as merging
 from .model.backend import choose_backend
 from .model.base import read_base
+from .model.kind import kind_in
 from .model.precision import choose_precision
 from .model.store import fetch_model as fetch_from_store
 from .model.tuned import load_tuned
@@ -62,7 +63,7 @@ def _speakers(config: Config, tuned_folder: Path | None) -> Iterator[tuple[Speak
         stored = fetch_from_store(config.model) if is_adapter else None
         loaded = load_tuned(tuned_folder, load, stored, trust_remote_code=config.model.trust_remote_code)
         found = read_model_template(tuned_folder)
-        template = choose_template("auto", loaded.template, found.special_tokens, found.markers)
+        template = choose_template("auto", loaded.template, found.special_tokens, found.markers, kind=config.model.type)
         name = f"{tuned_folder} on {config.model.name}" if is_adapter else str(tuned_folder)
         tuned = Speaker(loaded.model, loaded.tokenizer, template, loaded.stop_ids, name)
 
@@ -79,15 +80,17 @@ def _speakers(config: Config, tuned_folder: Path | None) -> Iterator[tuple[Speak
 
 
 def _for_tuned(config: Config, folder: Path) -> Config:
-    """The config with the base and the number format that the tuned folder was trained with, where it says them."""
+    """The config with the base, its kind and the number format that the tuned folder was trained with, if it says."""
     base = read_base(folder)
-    if base is None:
-        return config
+    is_adapter = (folder / "adapter_config.json").is_file()
     model, tuning = config.model, config.tuning
+    kind = base.type if base else model.type if is_adapter else kind_in(folder).name
+    model = model.model_copy(update={"type": kind})
+    if base is None:
+        return config.model_copy(update={"model": model})
     if model.name == "auto":
         model = model.model_copy(update={"name": base.name, "revision": base.revision})
     if tuning.mode == "auto":
-        is_adapter = (folder / "adapter_config.json").is_file()
         mode = "qlora" if base.quantization else "lora" if is_adapter else "full"
         tuning = tuning.model_copy(update={"mode": mode})
     return config.model_copy(update={"model": model, "tuning": tuning})

@@ -201,7 +201,7 @@ def test_the_options(desk):
 
 def test_every_config_that_ships_is_loaded(root: Path):
     shipped = {path.relative_to(root / "configs").as_posix() for path in (root / "configs").rglob("*.yaml")}
-    assert shipped >= {"config_base.yaml", "run_bnb.yaml", "run_unsloth.yaml", "run_smoke.yaml"}
+    assert shipped >= {"config_base.yaml", "run_bnb.yaml", "run_unsloth.yaml", "run_smoke.yaml", "run_seq2seq.yaml"}
     for name in sorted(shipped):
         if not name.startswith("accelerate/"):  # these are Accelerate's own
             load_config(root / "configs" / name)

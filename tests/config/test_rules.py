@@ -160,6 +160,13 @@ def test_encodings_that_are_some(desk):
     assert [desk.load("", f"data.encoding={name}").data.encoding for name in ("auto", "cp1252")] == ["auto", "cp1252"]
 
 
+def test_an_encoder_decoder_has_a_length_of_its_own_for_answers_and_no_float16(desk):
+    assert "`causal` model has no input and target apart" in desk.refuse("model: {max_target_len: 64}")
+    assert "T5 overflows in float16" in desk.refuse("model: {type: seq2seq}\ntrain: {fp16: true}")
+    model = desk.load("model: {type: seq2seq, max_target_len: 64}").model
+    assert (model.type, model.max_target_len) == ("seq2seq", 64)
+
+
 def test_a_regular_expression_is_tried(desk):
     assert "`eval.regex` is no regular expression: " in desk.refuse("eval: {regex: '(a'}")
     assert desk.load(r"eval: {regex: '\d+'}").eval.regex == r"\d+"

@@ -38,7 +38,7 @@ def test_any_number_comes_back(number):
     assert isinstance(yaml.safe_load(scalar(number)), float)
 
 
-@pytest.mark.parametrize("name", ["config_base", "run_bnb", "run_unsloth", "run_smoke"])
+@pytest.mark.parametrize("name", ["config_base", "run_bnb", "run_unsloth", "run_smoke", "run_seq2seq"])
 def test_a_config_that_ships_comes_back(root, desk, name):
     config = load_config(
         root / "configs" / f"{name}.yaml", ["data.columns={user: q, assistant: 'no'}", "train.weight_decay=1e-7"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tiny_project import call, make_project
+from tiny_t5 import make_t5
 
 from sftlib import build_estimate
 from sftlib.config import load_config
@@ -34,6 +35,17 @@ def test_no_weights_and_no_gpu_are_needed(capsys: pytest.CaptureFixture[str]) ->
         assert word in out
     assert "Smallest common card, 6% of it left free: a card of 6 GiB" in out
     assert "It fits a card of 8 GiB: 7.52 GiB may be used." in out
+
+
+def test_an_encoder_decoder_is_asked_by_both_lengths(capsys: pytest.CaptureFixture[str]) -> None:
+    make_t5(Path("t5"))
+    assert call("estimate", settings=("model.name=t5",)) == 2
+    assert "Set model.type to seq2seq" in capsys.readouterr().err
+    t5 = ("model.name=t5", "model.type=seq2seq", "model.max_target_len=63")
+    assert call("estimate", settings=t5) == 0
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "2 x 128 + 64 tokens a micro-batch" in shown
+    assert call("estimate", settings=(*t5, "model.attn_implementation=eager")) == 6
 
 
 def test_a_card_that_is_too_small_is_an_exit_code_and_advice(capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,7 +102,7 @@ def test_only_large_state_is_paged() -> None:
     [
         ({"model_type": "mixtral", "num_local_experts": 8}, "mixture-of-experts model (mixtral, 8 experts)"),
         ({"model_type": "qwen3_moe", "num_experts": 128}, "mixture-of-experts model (qwen3_moe, 128 experts)"),
-        ({"model_type": "t5"}, "a `t5` model keeps in memory is not known"),
+        ({"model_type": "bloom"}, "a `bloom` model keeps in memory is not known"),
         ({}, "a `nameless` model"),
     ],
 )

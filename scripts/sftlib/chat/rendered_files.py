@@ -6,7 +6,8 @@ one for each answer that is trained, in order; a conversation of three turns bec
     {"input": "<s>[INST] 2+2?[/INST]", "target": " 4</s>", "source": "raw.jsonl:17"}
 
 The input is the text up to the answer and the target is the answer through its end-of-turn: input + target is how the
-text of `rendering` begins, so that a run on these files trains the same tokens.
+text of `rendering` begins, so that a run on these files trains the same tokens. For an encoder-decoder each pair is
+rendered by itself (pairs.py).
 
 Worst bug: an answer that is in no pair, or in two (tests/chat/test_rendered_files.py).
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 from ..errors import DataError
 from ..files import json_line, whole_file
 from .conversation import Conversation
+from .pairs import last_pair, up_to_each_answer
 from .rendering import render_conversation, special_text_in
 from .splitting import SPLITS
 from .stored import RenderedPair, iterate_split
@@ -63,11 +65,17 @@ def render_splits(in_dir: str | Path, out_dir: str | Path, template: ChatTemplat
 
 
 def _pairs(conversation: Conversation, template: ChatTemplate, count: RenderedCounts) -> Iterator[dict[str, str]]:
-    rendered = render_conversation(conversation, template)
     count.rows += 1
-    count.pairs += len(rendered.spans)
-    count.turns_left_out += rendered.turns_left_out
     if special_text_in(conversation, template.markers):
         count.special_rows.append(conversation.source)
+    if template.is_for_pairs:
+        for part in up_to_each_answer(conversation):
+            pair = last_pair(render_conversation(part, template))
+            count.pairs += 1
+            yield {"input": pair.input, "target": pair.target, "source": pair.source}
+        return
+    rendered = render_conversation(conversation, template)
+    count.pairs += len(rendered.spans)
+    count.turns_left_out += rendered.turns_left_out
     for start, end in rendered.spans:
         yield {"input": rendered.text[:start], "target": rendered.text[start:end], "source": rendered.source}

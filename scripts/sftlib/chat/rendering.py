@@ -124,6 +124,13 @@ def render_pair(pair: RenderedPair, template: ChatTemplate) -> Rendered:
             expected=f"a target that ends with {template.special_tokens.get('eos_token', 'the end-of-turn')!r}",
             cure="Render the data again for this model: make render.",
         )
+    if template.is_for_pairs and template.last_marker_end(pair.input) != len(pair.input):
+        raise DataError(
+            f"The input does not end with a special token of the model: ...{pair.input[-20:]!r}.",
+            where=pair.source,
+            expected=f"an input that ends with {template.special_tokens['eos_token']!r}, as an encoder reads it",
+            cure="Render the data again for this model: make render.",
+        )
     return Rendered(pair.input + pair.target, ((len(pair.input), len(pair.input) + len(pair.target)),), pair.source)
 
 

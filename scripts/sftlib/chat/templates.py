@@ -27,7 +27,7 @@ from typing import Any, Literal
 from .. import console
 from ..errors import DataError, ModelError
 from ..files import ROOT
-from . import sandbox
+from . import pairs, sandbox
 
 SHIPPED = ROOT / "chat_templates"
 DEFAULT_MARKERS = ("<|im_start|>", "<|im_end|>")  # without them as single tokens, default.jinja could not end an answer
@@ -62,15 +62,21 @@ class ChatTemplate:
 
     Args:
         source: the Jinja text.
-        origin: "model", "plain", "default.jinja" or the path of a file; named in errors and in the log.
+        origin: "model", "plain", "text", "default.jinja" or the path of a file; named in errors and in the log.
         special_tokens: what templates see by name, e.g. {"eos_token": "</s>"}.
         markers: every special token of the tokenizer; an answer must end with one of these.
+        is_for_pairs: an encoder reads the prompt and a decoder gives the answer, two texts rather than one (pairs.py).
     """
 
     def __init__(
-        self, source: str, origin: str, special_tokens: Mapping[str, str], markers: Collection[str] = ()
+        self,
+        source: str,
+        origin: str,
+        special_tokens: Mapping[str, str],
+        markers: Collection[str] = (),
+        is_for_pairs: bool = False,
     ) -> None:
-        self.source, self.origin = source, origin
+        self.source, self.origin, self.is_for_pairs = source, origin, is_for_pairs
         self.special_tokens = dict(special_tokens)
         self.markers = frozenset(markers) | frozenset(special_tokens.values())
         self.masks_compared = 0  # kept by `rendering`: conversations on which both ways to mask were compared
@@ -83,7 +89,8 @@ class ChatTemplate:
     @property
     def identity(self) -> str:
         """Everything that a rendered text and its spans depend on besides the messages, for caches and stamps."""
-        return json.dumps([self.source, sorted(self.special_tokens.items()), sorted(self.markers)], ensure_ascii=False)
+        parts = [self.source, sorted(self.special_tokens.items()), sorted(self.markers)]
+        return json.dumps([*parts, "pairs"] if self.is_for_pairs else parts, ensure_ascii=False)
 
     def render(self, messages: Sequence[dict[str, Any]], *, add_generation_prompt: bool = False, row: str = "") -> str:
         """The text of `messages`, with `add_generation_prompt` up to where the model's answer begins.
@@ -169,13 +176,24 @@ def choose_template(
     model_template: str | None,
     special_tokens: Mapping[str, str],
     markers: Collection[str] = (),
+    kind: Literal["causal", "seq2seq"] = "causal",
 ) -> ChatTemplate:
-    """The template that `data.template_path` asks for.
+    """The template that `data.template_path` asks for, for a model of this kind.
 
     `auto` takes the model's own, else default.jinja where the tokenizer has its markers as single tokens, else the
-    plain form, and says so. The last three arguments are what `read_model_template` returns.
+    plain form, and says so; for an encoder-decoder the model's own, else the text alone (pairs.py). The three arguments
+    after the path are what `read_model_template` returns.
     """
     known = frozenset(markers) | frozenset(special_tokens.values())
+    if kind == "seq2seq":
+        named = {
+            "auto": (model_template or pairs.TEXT, "model" if model_template else "text"),
+            "plain": (PLAIN, "plain"),
+        }
+        source, origin = named.get(template_path) or (_read(Path(template_path)), template_path)
+        template = ChatTemplate(source, origin, special_tokens, known, is_for_pairs=True)
+        pairs.refuse_open_prompt(template)
+        return template
     if template_path == "auto":
         if model_template is not None:
             return ChatTemplate(model_template, "model", special_tokens, known)

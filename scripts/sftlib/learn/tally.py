@@ -25,6 +25,8 @@ from transformers import TrainerCallback
 from ..memory.probe import process_peak_bytes
 from ..units import GIB
 
+MASKS = ("attention_mask", "decoder_attention_mask")  # the second one of an encoder-decoder only
+
 
 class Tally(TrainerCallback):
     """Counts the tokens of a training. `with_memory` adds memory to the rates (logging.gpu_stats)."""
@@ -40,7 +42,7 @@ class Tally(TrainerCallback):
 
     def count(self, batch: Mapping[str, Any], supervised: int) -> None:
         """Count one micro-batch."""
-        self._open_tokens.append(batch["attention_mask"].sum())
+        self._open_tokens += [batch[mask].sum() for mask in MASKS if mask in batch]
         self.supervised += supervised
 
     def forget_step(self) -> None:

@@ -33,7 +33,7 @@ Worst bug: a term that grows with the length and is missing (tests/memory/test_a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from .shape import LinearShape, Mode, ModelShape
@@ -53,6 +53,7 @@ class Pass:
         width: bytes of the compute dtype; 2 means autocast.
         dropout: of the adapter; above 0 each adapter keeps its own input and what was dropped.
         is_padded: rows differ in length, so that attention needs a mask.
+        target_length: of what a decoder beside an encoder reads (pairs.py); 0 where there is one stack.
     """
 
     mode: Mode
@@ -63,6 +64,11 @@ class Pass:
     device: Literal["cuda", "cpu"]
     dropout: bool
     is_padded: bool
+    target_length: int = 0
+
+    def of_answer(self) -> Pass:
+        """The pass through the stack that answers: of a causal model this one."""
+        return replace(self, length=self.target_length) if self.target_length else self
 
     @property
     def tokens(self) -> int:

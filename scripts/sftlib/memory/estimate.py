@@ -24,12 +24,13 @@ Worst bug: a training that is said to fit and does not (tests/memory/test_estima
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..units import GIB
-from . import activations
+from . import activations, pairs
 from .activations import Pass
+from .pairs import PairShape
 from .shape import (
     Mode,
     ModelShape,
@@ -61,6 +62,7 @@ class Setup:
     Args:
         width: bytes of the compute dtype.
         rows, length: of a training micro-batch; every row is taken to be as long as model.max_seq_len, all supervised.
+        target_length: of the answers of an encoder-decoder, its start included; 0 for a causal model.
         accumulates: gradients of earlier micro-batches are there while the next one is computed.
         answer_rows: sample answers at each evaluation while training, generated at once; 0 for none.
         eval_rows, eval_tokens: prompts of `make eval` generated at once, and the longest answer.
@@ -82,10 +84,14 @@ class Setup:
     eval_tokens: int
     logits_bytes: int
     device: Literal["cuda", "cpu"] = "cuda"
+    target_length: int = 0
 
     def forward(self) -> Pass:
         """A forward pass over one micro-batch."""
-        return Pass(self.mode, self.rank, self.rows, self.length, self.width, self.device, self.dropout, self.rows > 1)
+        return Pass(
+            self.mode, self.rank, self.rows, self.length, self.width, self.device, self.dropout, self.rows > 1,
+            self.target_length,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +187,11 @@ def _weights(shape: ModelShape, setup: Setup, mode: Mode) -> dict[str, int]:
 def _activations(shape: ModelShape, setup: Setup) -> tuple[int, int, int]:
     """Kept for the backward pass; recomputed at a time; casts that die with the forward pass."""
     run = setup.forward()
+    if isinstance(shape, PairShape):
+        if not setup.checkpointing:
+            return pairs.stored_bytes(shape, run), 0, 0
+        casts = activations.cast_bytes(shape.linears, run)
+        return pairs.checkpoint_bytes(shape, run), pairs.block_bytes(shape, run), casts
     if not setup.checkpointing:
         return activations.stored_bytes(shape, run), 0, 0
     block = max(activations.block_bytes(shape, run, index) for index in range(shape.layers))
@@ -194,7 +205,7 @@ def _loss(shape: ModelShape, setup: Setup, casts: int) -> int:
     one more. In the forward pass there are two of these, and with checkpointing also the casts of the whole model.
     The hidden states of the supervised positions are there in the stream's dtype, and their gradient.
     """
-    run = setup.forward()
+    run = setup.forward().of_answer()
     positions = min(run.tokens, max(1, setup.logits_bytes // (4 * shape.vocabulary)))
     logits = 4 * positions * shape.vocabulary
     extra = 1 if shape.has_capped_logits else 0
@@ -209,7 +220,7 @@ def _block_gradients(shape: ModelShape, setup: Setup) -> int:
     Where each adapter casts its input (activations.py), its gradient is cast back from float32, beside three of the
     hidden size.
     """
-    run = setup.forward()
+    run = setup.forward()  # the encoder's is the longer one as a rule
     wide = 2 * run.width * shape.intermediate
     if setup.mode != "full" and not run.has_shared_inputs:
         wide += 2 * shape.intermediate + 3 * run.width * shape.hidden
@@ -253,6 +264,8 @@ def _generation(shape: ModelShape, setup: Setup, rows: int) -> dict[str, int]:
     keys_and_values = 2 * shape.kv_heads * shape.head_size * setup.width
     prefill = tokens * setup.width * (4 * shape.intermediate + 5 * shape.hidden)
     prefill += activations.cast_bytes(shape.linears, setup.forward()) if setup.mode != "full" else 0
+    if isinstance(shape, PairShape):
+        prefill += 2 * pairs.bias_bytes(shape, replace(setup.forward(), rows=rows, is_padded=True))
     logits = rows * shape.vocabulary * (setup.width + 4)
     return {
         "key-value cache": shape.layers * rows * (setup.length + setup.eval_tokens) * keys_and_values,

@@ -24,6 +24,7 @@ from .. import console
 from ..config.schema import LoraSection
 from ..errors import ConfigError, MixError, ModelError
 from ..files import read_json
+from .kind import kind_of
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -92,7 +93,8 @@ def attach_adapter(model: PreTrainedModel, lora: LoraSection, *, seed: int) -> P
     )
     settings = LoraConfig(
         r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, use_rslora=lora.use_rslora,
-        target_modules=targets, fan_in_fan_out=has_conv1d, bias="none", task_type="CAUSAL_LM",
+        target_modules=targets, fan_in_fan_out=has_conv1d, bias="none",
+        task_type=kind_of(model.config.to_dict()).task_type,
     )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -223,7 +225,7 @@ def _named(model: nn.Module, linear: set[str], head: str | None, spec: list[str]
                 expected=f"such as {', '.join(near)}",
             )  # fmt: skip
         chosen |= matching
-    if head in chosen and getattr(model.config, "tie_word_embeddings", False):
+    if head in chosen and model.get_output_embeddings().weight is model.get_input_embeddings().weight:
         raise ConfigError(
             f"The output head `{head}` shares its weight with the input embeddings of this model.",
             where="tuning.lora.target_modules", expected="layers with weights of their own",

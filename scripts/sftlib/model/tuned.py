@@ -27,6 +27,7 @@ from ..errors import MixError, ModelError, TrainingError
 from ..files import read_json, whole_folder, write_json, write_text
 from . import adapters
 from .base import BaseInfo, check_base, write_base
+from .kind import SEQ2SEQ, kind_of
 from .portable import portable_template
 from .quiet import quiet
 from .tokenizer import load_tokenizer
@@ -158,6 +159,9 @@ def _save_full(folder: Path, model: PreTrainedModel, dtype: torch.dtype) -> None
     model.save_pretrained(folder, state_dict=weights)
     config = read_json(folder / "config.json")
     config |= {"dtype": str(dtype).removeprefix("torch."), "use_cache": True}
+    if kind_of(config) is SEQ2SEQ:  # transformers 5 writes true for every T5; others then take the head for a tied one
+        is_tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+        config["tie_word_embeddings"] = config.get("scale_decoder_outputs", is_tied)
     config.pop("_name_or_path", None)
     write_json(folder / "config.json", config)
 

@@ -34,6 +34,7 @@ from ..files import write_json
 from ..units import gib
 from .adapters import load_adapter
 from .base import tensor_files
+from .kind import auto_class
 from .precision import Precision
 from .quiet import quiet
 from .store import StoredModel
@@ -99,16 +100,15 @@ def verify_merge(
     dtype = str(model.get_base_model().dtype).removeprefix("torch.")
     layers, wrong = _compare_weights(model, merged_folder)
     texts = [_answer(model, tokenizer, ids) for ids in console.progress(encoded, "answering with the adapter")]
-    starts = [ids.shape[1] for ids in encoded]
-    reference = [_logprobs(model, text, start) for text, start in zip(texts, starts, strict=True)]
+    reference = [_logprobs(model, *text) for text in texts]
     with model.disable_adapter():
-        bare = [_logprobs(model, text, start) for text, start in zip(texts, starts, strict=True)]
+        bare = [_logprobs(model, *text) for text in texts]
     to_base = torch.cat([_kl(p, q) for p, q in zip(reference, bare, strict=True)])
     del model, bare
     gc.collect()
 
     model = load(merged_folder).eval()
-    merged = [_logprobs(model, text, start) for text, start in zip(texts, starts, strict=True)]
+    merged = [_logprobs(model, *text) for text in texts]
     to_merged = torch.cat([_kl(p, q) for p, q in zip(reference, merged, strict=True)])
     same = torch.cat([p.argmax(-1) == q.argmax(-1) for p, q in zip(reference, merged, strict=True)])
     report = _judge(layers, wrong, len(prompts), to_merged, same, to_base, dtype)
@@ -131,16 +131,17 @@ def comparison_precision(base_folder: str | Path, memory: Device) -> Precision:
 
 def answer_with_plain_transformers(folder: str | Path, question: str, max_new_tokens: int = 64) -> str:
     """Load a merged folder as anyone would, with nothing of ours, and answer one question."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     with quiet():
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+        model = auto_class(folder).from_pretrained(folder, local_files_only=True)
         prompt = tokenizer.apply_chat_template(
             [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=True
         )
         answer = model.generate(**prompt, max_new_tokens=max_new_tokens, do_sample=False)
-    return tokenizer.decode(answer[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+    before = 1 if model.config.is_encoder_decoder else prompt["input_ids"].shape[1]
+    return tokenizer.decode(answer[0, before:], skip_special_tokens=True).strip()
 
 
 @torch.no_grad()
@@ -207,20 +208,26 @@ def _refuse(merged_folder: Path, report: MergeReport) -> None:
 
 
 @torch.no_grad()
-def _answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor) -> torch.Tensor:
-    """Prompt and greedy answer as ids, at least one token of answer."""
+def _answer(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor
+) -> tuple[dict[str, torch.Tensor], int]:
+    """What a forward pass over prompt and greedy answer takes, and how many tokens the answer has: at least one."""
     ids = ids.to(model.device)
-    return model.generate(
+    said = model.generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=ANSWER_TOKENS,
         pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
+    if model.config.is_encoder_decoder:
+        return {"input_ids": ids, "decoder_input_ids": said}, said.shape[1] - 1
+    return {"input_ids": said}, said.shape[1] - ids.shape[1]
 
 
 @torch.no_grad()
-def _logprobs(model: PreTrainedModel, ids: torch.Tensor, start: int) -> torch.Tensor:
-    """Log-probabilities at the positions that predict ids[start:], shape (answer tokens, vocabulary), on the CPU."""
-    answer = ids.shape[1] - start
-    logits = model(input_ids=ids.to(model.device), use_cache=False, logits_to_keep=answer + 1).logits[0, :-1]
+def _logprobs(model: PreTrainedModel, inputs: dict[str, torch.Tensor], answer: int) -> torch.Tensor:
+    """Log-probabilities at the positions that predict the answer, shape (answer tokens, vocabulary), on the CPU."""
+    inputs = {name: ids.to(model.device) for name, ids in inputs.items()}
+    few = {} if model.config.is_encoder_decoder else {"logits_to_keep": answer + 1}  # its decoder reads the answer only
+    logits = model(**inputs, **few, use_cache=False).logits[0, :-1]
     return torch.log_softmax(logits.float(), -1).cpu()
 
 

@@ -35,7 +35,7 @@ TOKENIZER_FILES = (
 )  # fmt: skip
 ROOMS = Path(__file__).resolve().parents[1]
 CODE = ("chat/conversation.py", "chat/stored.py", "chat/sandbox.py", "chat/templates.py", "chat/rendering.py",
-        "tokens/examples.py", "tokens/length.py", "tokens/cache.py")  # fmt: skip
+        "chat/pairs.py", "tokens/examples.py", "tokens/pairs.py", "tokens/length.py", "tokens/cache.py")  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -96,6 +96,7 @@ def _write(path: Path, examples: Sequence[Example]) -> None:
         "is_complete": np.fromiter((one.is_complete for one in examples), dtype=np.bool_),
         "straddling": np.fromiter((one.straddling for one in examples), dtype=np.int32),
         "stray_ends": np.fromiter((one.stray_ends for one in examples), dtype=np.int32),
+        "decoder_at": np.fromiter((one.decoder_at for one in examples), dtype=np.int32),
         "words": np.frombuffer(json.dumps(words).encode(), dtype=np.uint8),
     }
     with whole_file(path, "wb") as stream:
@@ -107,11 +108,11 @@ def _read(path: Path) -> list[Example]:
     ids, labels = arrays["ids"].tolist(), arrays["labels"].tolist()
     ends = np.cumsum(arrays["lengths"]).tolist()
     starts = [0, *ends][: len(ends)]
-    columns = (arrays[name].tolist() for name in ("is_complete", "straddling", "stray_ends"))
+    columns = (arrays[name].tolist() for name in ("is_complete", "straddling", "stray_ends", "decoder_at"))
     sources = json.loads(arrays["words"].tobytes())["sources"]
     if len(ids) != len(labels) or len(ids) != (ends[-1] if ends else 0):
         raise ValueError("its parts do not fit together")
     return [
-        Example(ids[start:end], labels[start:end], source, complete, straddling, stray)
-        for start, end, source, complete, straddling, stray in zip(starts, ends, sources, *columns, strict=True)
+        Example(ids[start:end], labels[start:end], source, *others)
+        for start, end, source, *others in zip(starts, ends, sources, *columns, strict=True)
     ]

@@ -34,7 +34,10 @@ BATCH = 1000  # texts a tokenizer call: enough for its threads, little beside th
 
 @dataclass(slots=True)
 class Example:
-    """One sequence. `labels` are the ids where they are trained, else -100; labels[0] is -100: nothing predicts it."""
+    """One sequence. `labels` are the ids where they are trained, else -100; labels[0] is -100: nothing predicts it.
+
+    decoder_at: where an encoder-decoder's decoder begins (pairs.py); 0 in a causal model, which reads all of it.
+    """
 
     input_ids: list[int]
     labels: list[int]
@@ -42,6 +45,7 @@ class Example:
     is_complete: bool = True
     straddling: int = 0
     stray_ends: int = 0
+    decoder_at: int = 0
 
     @property
     def supervised(self) -> int:

@@ -44,15 +44,32 @@ class LengthReport:
         """How many rows are trained."""
         return self.rows - self.rows_dropped - self.rows_without_supervision
 
-    def losses(self) -> list[str]:
-        """A sentence for each kind of row that is not trained whole, with the first of them named."""
-        kinds = [
+    @property
+    def longest_shown(self) -> int | str:
+        """The longest row, as the table has it."""
+        return self.longest
+
+    @property
+    def limit(self) -> str:
+        """What a row may have, in words."""
+        return f"{self.max_seq_len} tokens"
+
+    def kinds(self) -> list[tuple[str, int, str]]:
+        """For each kind of row that is not trained whole: its name, how many, and what became of them."""
+        return [
             ("dropped", self.rows_dropped, f"longer than {self.max_seq_len} tokens (model.max_seq_len) and dropped"),
             ("cut", self.rows_cut, f"longer than {self.max_seq_len} tokens (model.max_seq_len) and cut at the end"),
-            ("unsupervised", self.rows_without_supervision, "without a token to train, and dropped"),
+            self.unsupervised(),
         ]
+
+    def unsupervised(self) -> tuple[str, int, str]:
+        """The kind that every model has."""
+        return "unsupervised", self.rows_without_supervision, "without a token to train, and dropped"
+
+    def losses(self) -> list[str]:
+        """A sentence for each kind of row that is not trained whole, with the first of them named."""
         said = []
-        for kind, count, what in kinds:
+        for kind, count, what in self.kinds():
             if count:
                 named = self.sources[kind]
                 more = ", ..." if count > len(named) else "."

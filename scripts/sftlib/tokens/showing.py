@@ -47,7 +47,7 @@ def show_lengths(reports: Mapping[str, LengthReport]) -> None:
     """Print one line a split, by its name, and a warning for each kind of row that the length policy took."""
     rows = [
         (
-            name, report.rows, report.rows_kept, report.longest, report.tokens, report.tokens_lost,
+            name, report.rows, report.rows_kept, report.longest_shown, report.tokens, report.tokens_lost,
             f"{report.supervised_tokens} ({percent(report.supervised_tokens, report.tokens)})",
             report.supervised_tokens_lost,
         )

@@ -21,6 +21,7 @@ import torch
 
 from ...errors import MachineError, ModelError
 from ...files import read_json
+from ..kind import auto_class
 from ..quiet import quiet
 
 if TYPE_CHECKING:
@@ -54,8 +55,6 @@ def load_weights(
 
     attn_implementation: `auto` leaves it to transformers: sdpa wherever the architecture supports it.
     """
-    from transformers import AutoModelForCausalLM
-
     _refuse_quantised(folder)
     if attn_implementation != "auto":
         options["attn_implementation"] = attn_implementation
@@ -63,7 +62,7 @@ def load_weights(
         options["device_map"] = {"": "cuda:0" if device.kind == "cuda" else device.kind}
     try:
         with quiet():
-            model, report = AutoModelForCausalLM.from_pretrained(
+            model, report = auto_class(folder).from_pretrained(
                 folder, dtype=dtype,
                 trust_remote_code=trust_remote_code, local_files_only=True, use_safetensors=True,
                 output_loading_info=True, **options,
