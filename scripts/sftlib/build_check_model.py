@@ -108,13 +108,12 @@ class ModelLooks:
         """The rows that teach when to stop."""
         train = self.splits["train"]
         without = rows_without_end(train.examples.examples, self.text.stop_ids)
-        cut = train.lengths.rows_cut
-        if len(without) - cut > self.config.data.max_rejected * len(train.examples) or len(without) == len(
-            train.examples
-        ):
-            named = ", ".join(without[:NAMED]) + (", ..." if len(without) > NAMED else "")
+        unexplained = [row for row in without if row.is_complete]  # of a row that was cut, it is no wonder
+        most = self.config.data.max_rejected * len(train.examples)
+        if len(unexplained) > most or len(without) == len(train.examples):
+            named = ", ".join(row.source for row in without[:NAMED]) + (", ..." if len(without) > NAMED else ".")
             raise ModelError(
-                f"{len(without)} of {len(train.examples)} rows do not end with a token that ends a turn: {named}.",
+                f"{len(without)} of {len(train.examples)} rows do not end with a token that ends a turn: {named}",
                 where=str(train.path), expected=f"one of the ids {self.text.stop_ids} as last trained token",
                 cure="Rendered rows of another model: make render. Rows that are cut: raise model.max_seq_len, or set "
                 "data.truncation to drop.", code="E603",
