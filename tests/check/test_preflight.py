@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections import namedtuple
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 import bitsandbytes
 import pytest
 import torch
-from tiny_project import call, make_project, rows_of
+from tiny_project import SCRIPTS, call, make_project, rows_of
 from torch import nn
 
 from sftlib import build_check_model
@@ -76,10 +78,11 @@ def test_what_is_right_passes_in_a_line_each(project: Path, capsys) -> None:
         "config", "versions", "train split", "val split", "test split", "leaks", "settings", "device", "model", "mask",
         "lengths", "end of turn", "memory", "disk", "learning",
     ]  # fmt: skip
-    assert len(re.findall(r"^raw/sums\.jsonl:\d+: ", capsys.readouterr().err, re.M)) == 0
     assert "«Step 1: add them." in out
     assert re.search(r"^train\.bf16 +│ false", out, re.M) is None  # asked for, so not settled
     assert re.search(r"^tuning\.backend +│ auto +│ plain", out, re.M)
+    # 14 layers of rank 4: 4096 numbers in 28 tensors; 4 + 8 bytes a number and 4 a tensor, for each of two saves
+    assert f"(2 checkpoints {2 * (12 * 4096 + 4 * 28) / 1024:.1f} KiB, the result 16.0 KiB, the merged model" in out
     assert sorted(path.name for path in Path("outputs").iterdir()) == [".cache"]  # nothing that it trains is kept
     assert not Path("adapters").exists()
 
@@ -229,3 +232,15 @@ def test_faults_of_every_kind_are_told_together(check, monkeypatch) -> None:
 def test_a_broken_config_hides_no_wrong_version(check, monkeypatch) -> None:
     monkeypatch.setattr(versions.python_faults, "__defaults__", ((3, 9),))
     assert check("train.batch_size=none") == (4, ["E201", "E401"])
+
+
+def test_what_needs_no_pytorch_is_looked_at_before_it_is_imported() -> None:
+    code = "import sys, sftlib.build_check; print(*sorted({'torch', 'transformers', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=SCRIPTS, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_a_pytorch_that_cannot_be_imported_is_a_fault_like_any_other(check, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "sftlib.build_check_model", None)  # its import fails
+    write(VAL, [*rows_of(VAL), rows_of(TRAIN)[0]])
+    assert check() == (4, ["E304", "E402"])

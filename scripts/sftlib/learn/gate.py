@@ -26,10 +26,12 @@ from torch import nn
 from ..config.schema import LoggingSection, TrainSection
 from ..errors import MachineError, SftError, TrainingError
 from ..files import numbered_lines
+from ..model.quiet import quiet
 from ..run.folder import RunFolder
 from ..tokens.dataset import ExampleDataset
 from ..tokens.examples import Example
-from .fitting import build_trainer, fit
+from .fitting import build_trainer
+from .progress import Progress
 from .trainer import SftTrainer
 
 STEPS = 10
@@ -73,10 +75,7 @@ def try_to_learn(
     pad_id: int,
     scratch: Path,
 ) -> Learned:
-    """Train the model on these rows, in place; nothing but `scratch` is written to. train: settled.
-
-    Raises KeyboardInterrupt when it was asked to stop.
-    """
+    """Train the model on these rows, in place; nothing but `scratch` is written to. train: settled."""
     trainable = [name for name, weight in model.named_parameters() if weight.requires_grad]
     if fault := _wrongly_trained(model, mode):
         return Learned(float("nan"), None, len(trainable), 0, [fault])
@@ -90,11 +89,12 @@ def try_to_learn(
         precision=precision, device=device, seed=seed, train_set=batch, eval_set=None, pad_id=pad_id,
     )  # fmt: skip
     loss, after = float("nan"), None
+    trainer.remove_callback(Progress)
+    # Not by `fit`, which answers Ctrl-C with a checkpoint: there is nothing here to go on with.
     try:
         loss = _loss(trainer, batch)
-        report = fit(trainer)
-        if report.stopped:
-            raise KeyboardInterrupt
+        with quiet():
+            trainer.train()
         after = _loss(trainer, batch)
     except TrainingError as error:
         faults.append(error)
