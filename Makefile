@@ -74,13 +74,16 @@ to_merge = --adapters $(or $(call quote_given,ADAPTER),$(RUN:%=outputs/%/adapter
 merged = --out $(or $(call quote_given,OUTPUT),$(run_folder)/$(1))
 
 ##@ Setting up
-.PHONY: help install setup-dirs download-model
+.PHONY: help install install-unsloth setup-dirs download-model
 
 help: ## this list
 	@awk -f scripts/help.awk $(firstword $(MAKEFILE_LIST))
 
 install: $(core) $(EXTRAS:%=$(VENV)/.installed-%) setup-dirs ## make or update the environment in .venv
 	@echo "Installed: $(VENV). Next: make full-pipeline, then make train; or all of it by ./workflows/quick_start.sh"
+
+install-unsloth: $(core) $(VENV)/.installed-unsloth setup-dirs ## the Unsloth backend on top: Linux or WSL, with a GPU
+	@echo "Installed: Unsloth in $(VENV). Next: make verify-unsloth, make train-unsloth"
 
 setup-dirs: ## make the folders for data, models and results
 	@mkdir -p data/raw data/processed data/processed_with_style data/rendered models outputs adapters
@@ -110,6 +113,7 @@ check: $(core) ## look before you train: versions, data, kernels, mask, memory, 
 
 ##@ Training
 .PHONY: estimate estimate-verify train train-bnb train-unsloth train-with-tb train-bnb-tb train-unsloth-tb stop
+.PHONY: verify-unsloth
 
 estimate: $(core) ## GPU memory that a training will take, from numbers alone (CARD=...)
 	$(python) scripts/estimate.py $(strip $(call common,$(base)) $(call option,CARD,--card))
@@ -125,6 +129,9 @@ train-bnb: $(core) ## train with configs/run_bnb.yaml (QLoRA, bitsandbytes)
 
 train-unsloth: $(core) ## train with configs/run_unsloth.yaml
 	$(call train,configs/run_unsloth.yaml)
+
+verify-unsloth: $(core) ## on a GPU: the same steps with bnb and Unsloth; losses, speed and memory side by side
+	$(python) scripts/verify_unsloth.py $(strip $(call common,configs/run_unsloth.yaml) $(splits))
 
 train-with-tb: tensorboard train ## train, with TensorBoard beside it
 train-bnb-tb: tensorboard train-bnb ## train-bnb, with TensorBoard beside it

@@ -42,9 +42,13 @@ def work(args: argparse.Namespace) -> int:
         paths["val"] = find_split(settings.data, "val")
 
     console.stage("Settling the config and preparing the data")
-    from sftlib import build, build_training
+    from sftlib import build, build_backend
 
     settings = build.settle(settings)
+    backend = build_backend.choose_first(settings)
+
+    from sftlib import build_training
+
     text = build.load_text(settings)
     settings = build.settle_rate(settings, text)
     console.note(f"Model {text.stored.name} in {text.stored.folder}; template: {text.template.origin}.")
@@ -58,7 +62,7 @@ def work(args: argparse.Namespace) -> int:
         return 0
 
     console.stage("Training")
-    run, report = build_training.train(settings, text, splits, fresh=args.fresh)
+    run, report = build_training.train(settings, text, splits, fresh=args.fresh, backend=backend)
     if report.stopped:
         console.note(f"Stopped by {report.stopped} after step {report.steps} of {report.planned_steps}. Go on with:")
         console.result(run.go_on_command(settings.train.resume))

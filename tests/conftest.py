@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,23 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny import make_model
 
     return make_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture
+def fake_unsloth(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The stand-in for unsloth on the path, for this process and its children; all that it changes is put back."""
+    import transformers
+
+    from sftlib.model.backend import unsloth
+
+    folder = ROOT / "tests" / "fake_unsloth"
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.syspath_prepend(str(folder))
+    for name in unsloth.SWITCHES:
+        monkeypatch.setenv(name, "unset")
+    monkeypatch.setattr(transformers.Trainer, "get_batch_samples", transformers.Trainer.get_batch_samples)
+    for name in ("xformers", "unsloth"):  # set, so that it is known that they were not there
+        monkeypatch.setitem(sys.modules, name, None)
+        del sys.modules[name]
+    unsloth._trial.cache_clear()
+    return monkeypatch

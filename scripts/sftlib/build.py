@@ -103,6 +103,8 @@ def settle(config: Config, device: Device | None = None) -> Config:
     accumulation = train.grad_accum
     if accumulation == "auto":
         accumulation = 1 if train.effective_batch_size is None else train.effective_batch_size // train.batch_size
+    if train.optim.startswith("paged_") and device.kind != "cuda":
+        console.note(f"{train.optim} moves no pages here: without a GPU its state is in main memory already.")
     checkpointing = device.kind == "cuda" if train.gradient_checkpointing == "auto" else train.gradient_checkpointing
     train = train.model_copy(
         update={

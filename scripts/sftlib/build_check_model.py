@@ -15,18 +15,16 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from . import build, console
+from . import build, build_backend, console
 from .build_estimate import Asked, estimate_settled
-from .build_training import load_trainable
 from .config.schema import Config
 from .config.settling import settled_keys
 from .errors import MachineError, ModelError, SftError
-from .learn.arguments import plan_saves
 from .memory.plan import cheapest_changes
 from .memory.probe import find_device
 from .memory.shape import optimizer_bytes
 from .memory.torch_build import refuse_unused_gpu
-from .model.backend import Backend, choose_backend
+from .model.backend import Backend
 from .model.backend.selftest import self_test
 from .model.precision import choose_precision
 from .run.disk import need_room
@@ -66,7 +64,8 @@ class ModelLooks:
             refuse_unused_gpu(self.machine)
         except MachineError as error:
             report(error)
-        self.backend = choose_backend(self.config.tuning, self.machine)
+        chosen = build_backend.choose_first(self.config)  # before anything imports transformers
+        self.backend = chosen or build_backend.choose(self.config, None, self.machine)
         precision = choose_precision(self.config.train.bf16, self.config.train.fp16, self.machine)
         found = self_test(self.backend, precision, self.machine)
         why = f" ({self.backend.reason})" if self.backend.reason else ""
@@ -146,11 +145,14 @@ class ModelLooks:
 
     def learning(self, report: Report) -> str:
         """Ten steps on one micro-batch, of which nothing is kept."""
+        from transformers import set_seed
+
         from .learn.gate import STEPS, choose_rows, try_to_learn  # the Trainer takes seconds to import
 
         config, machine = self.config, self.machine
         precision = choose_precision(config.train.bf16, config.train.fp16, machine)
-        model = load_trainable(config, self.text.stored.folder, self.backend, precision, machine)
+        set_seed(config.seed)
+        model = build_backend.load_trainable(self.backend, config, self.text.stored.folder, machine)
         rows = choose_rows(self.splits["train"].examples.examples, config.train.batch_size, machine.kind)
         console.note(f"{STEPS} steps on {', '.join(row.source for row in rows)}; nothing of them is kept.")
         with tempfile.TemporaryDirectory(prefix="sft-check-") as scratch:
@@ -167,6 +169,8 @@ class ModelLooks:
 
     def _written(self) -> dict[str, int]:
         """Bytes that a run leaves or holds for a moment, by what they are."""
+        from .learn.arguments import plan_saves  # brings transformers along
+
         weights = sum(file.stat().st_size for file in self.text.stored.folder.glob("*.safetensors"))
         if self.estimate is None:
             return {"the merged model": weights}

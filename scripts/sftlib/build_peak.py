@@ -21,13 +21,12 @@ import torch
 
 from . import console
 from .build import settle
+from .build_backend import choose, load_trainable
 from .build_estimate import setup_of
 from .config.schema import Config
 from .errors import MachineError
 from .memory.estimate import estimate, usable
 from .memory.probe import Device, find_device
-from .model.adapters import attach_adapter, enable_gradient_checkpointing
-from .model.backend import choose_backend
 from .model.blueprint import read_blueprint
 from .model.precision import choose_precision
 from .run.folder import open_run
@@ -145,15 +144,8 @@ def train_on_noise(
     """
     from .learn.fitting import build_trainer, fit
 
-    backend = choose_backend(config.tuning, device)
     precision = choose_precision(config.train.bf16, config.train.fp16, device)
-    model = backend.load_base(
-        folder, precision=precision, device=device, attn_implementation=config.model.attn_implementation
-    )
-    if backend.mode != "full":
-        model = attach_adapter(model, config.tuning.lora, seed=config.seed)
-    if config.train.gradient_checkpointing:
-        enable_gradient_checkpointing(model)
+    model = load_trainable(choose(config, folder, device), config, folder, device)
     trainer = build_trainer(
         model, train=config.train, logging=config.logging, run=open_run(scratch / "runs", "noise", "never"),
         precision=precision.name, device=device.kind, seed=config.seed,

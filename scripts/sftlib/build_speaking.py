@@ -52,7 +52,7 @@ def _speakers(config: Config, tuned_folder: Path | None) -> Iterator[tuple[Speak
         config = _for_tuned(config, tuned_folder)
     config = settle(config, device)
     precision = choose_precision(config.train.bf16, config.train.fp16, device)
-    backend = choose_backend(config.tuning, device)
+    backend = choose_backend(config.tuning, device, training=False)
 
     def load(folder: Path) -> Any:
         return load_base(backend, folder, config.model, precision, device, training=False)

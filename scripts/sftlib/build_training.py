@@ -12,7 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .build import Prepared, Text, load_base
+from . import build_backend
+from .build import Prepared, Text
 from .config.schema import Config
 from .config.writing import to_yaml
 from .files import sha256_text, write_text
@@ -21,10 +22,9 @@ from .learn.samples import SampleAnswers, SampleRow
 from .measure.evaluation import Speaker, ask, make_questions
 from .measure.text import mean_rouge_l
 from .memory.probe import Device, find_device
-from .model.adapters import attach_adapter, enable_gradient_checkpointing
-from .model.backend import Backend, choose_backend
+from .model.backend import Backend
 from .model.base import describe_base
-from .model.precision import Precision, choose_precision
+from .model.precision import choose_precision
 from .model.tuned import save_tuned
 from .run.folder import RunFolder, default_name, open_run
 from .run.occupied import occupied
@@ -36,11 +36,14 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: Config, text: Text, splits: Mapping[str, Prepared], *, fresh: bool = False
+    config: Config, text: Text, splits: Mapping[str, Prepared], *, fresh: bool = False, backend: Backend | None = None
 ) -> tuple[RunFolder, FitReport]:
-    """Train a settled config on prepared splits (`train`, and `val` when there is one); write the run's folder."""
+    """Train a settled config on prepared splits (`train`, and `val` when there is one); write the run's folder.
+
+    backend: of build_backend.choose_first, where that was called.
+    """
     device = find_device()
-    backend = choose_backend(config.tuning, device)
+    backend = backend or build_backend.choose(config, text.stored.folder, device)
     name = config.run_name or default_name(config.model.name, backend.mode)
     with occupied(open_run(Path(config.train.output_dir), name, config.train.resume, fresh=fresh)) as run:
         return run, _train(run, config, text, splits, backend, device)
@@ -49,6 +52,8 @@ def train(
 def _train(
     run: RunFolder, config: Config, text: Text, splits: Mapping[str, Prepared], backend: Backend, device: Device
 ) -> FitReport:
+    from transformers import set_seed
+
     from .learn.fitting import build_trainer, fit  # the Trainer takes seconds to import
 
     precision = choose_precision(config.train.bf16, config.train.fp16, device)
@@ -64,7 +69,8 @@ def _train(
     stamp.write(run)
     write_text(run.config, to_yaml(config.model_copy(update={"run_name": run.name})))
 
-    model = load_trainable(config, text.stored.folder, backend, precision, device)
+    set_seed(config.seed)
+    model = build_backend.load_trainable(backend, config, text.stored.folder, device)
     write_backend(
         run, asked=backend.asked, used=backend.name, reason=backend.reason, mode=backend.mode, dtype=precision.name,
         attention=model.config._attn_implementation, device=asdict(device),
@@ -85,19 +91,6 @@ def _train(
     if not report.stopped:
         run.finish(asdict(report))
     return report
-
-
-def load_trainable(config: Config, folder: Path, backend: Backend, precision: Precision, device: Device) -> Any:
-    """The base as it is trained: with its adapter, unless every weight is, and with gradient checkpointing if asked."""
-    from transformers import set_seed
-
-    set_seed(config.seed)
-    model = load_base(backend, folder, config.model, precision, device, training=True)
-    if backend.mode != "full":
-        model = attach_adapter(model, config.tuning.lora, seed=config.seed)
-    if config.train.gradient_checkpointing:
-        enable_gradient_checkpointing(model)
-    return model
 
 
 def _samples(config: Config, text: Text, model: Any, validation: Prepared | None) -> SampleAnswers | None:

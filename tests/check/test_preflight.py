@@ -17,7 +17,7 @@ import torch
 from tiny_project import SCRIPTS, call, make_project, rows_of
 from torch import nn
 
-from sftlib import build_check_model
+from sftlib import build_backend, build_check_model
 from sftlib.memory import torch_build
 from sftlib.memory.probe import Device
 from sftlib.run import disk, versions
@@ -212,14 +212,14 @@ def write_into_the_base(model: nn.Module) -> None:
     ("break_it", "code"), [(freeze, "E701"), (silence, "E702"), (poison, "E703"), (write_into_the_base, "E704")]
 )
 def test_a_model_that_cannot_learn(check, monkeypatch, break_it, code: str) -> None:
-    right = build_check_model.load_trainable
+    right = build_backend.load_trainable
 
     def load(*given):
         model = right(*given)
         break_it(model)
         return model
 
-    monkeypatch.setattr(build_check_model, "load_trainable", load)
+    monkeypatch.setattr(build_backend, "load_trainable", load)
     assert check() == (7, [code])
 
 

@@ -35,6 +35,7 @@ def test_every_key_is_documented():
         ("train.learning_rate", "a number (above 0, at most 1) or `auto`"),
         ("tuning.lora.dropout", "a number (0 or more, below 1)"),
         ("train.warmup_ratio", "a number (0 to 1)"),
+        ("train.max_minutes", "a number of minutes (above 0), a duration like `45m` or `1h30m` or null"),
         ("train.bf16", "true, false or `auto`"),
         ("train.greater_is_better", "true, false or null"),
         ("train.eval_strategy", "`no`, `steps` or `epoch`"),

@@ -102,6 +102,22 @@ def test_both_spellings_of_eval_strategy(desk):
     assert "same key" in desk.refuse("", "train.evaluation_strategy=no", "train.eval_strategy=epoch")
 
 
+@pytest.mark.parametrize(
+    ("written", "minutes"),
+    [("45m", 45), ("1h30m", 90), ("1.5h", 90), ("90s", 1.5), ("2h", 120), ("45min", 45), ("45", 45), ("1H", 60)],
+)
+def test_minutes_are_read_as_a_number_or_a_duration(desk, written, minutes):
+    assert desk.load(f"budget: {written}").train.max_minutes == minutes
+    assert desk.load("", f"train.max_minutes={written}").train.max_minutes == minutes
+
+
+@pytest.mark.parametrize("written", ["0m", "m", "1m1h", "-5m", "45 days", "1e400h", "h", "9" * 400 + "h", "0"])
+def test_what_is_no_duration_is_refused(desk, written):
+    said = desk.refuse(f"budget: {written}")
+    assert f"mine.yaml:1: `budget` is `{written[:20]}" in said
+    assert "a duration like `45m` or `1h30m`" in said
+
+
 def test_a_wrong_value_is_named_by_the_spelling_that_was_used(desk):
     assert "mine.yaml:1: `train.evaluation_strategy` is `maybe`" in desk.refuse("train: {evaluation_strategy: maybe}")
 

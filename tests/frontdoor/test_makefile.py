@@ -41,6 +41,12 @@ LINES = {
     ],
     "train-bnb": ["{python} scripts/train.py --config configs/run_bnb.yaml"],
     "train-bnb CONFIG=mine.yaml": ["{python} scripts/train.py --config 'mine.yaml'"],
+    "verify-unsloth": ["{python} scripts/verify_unsloth.py --config configs/run_unsloth.yaml"],
+    "verify-unsloth SET=tuning.mode=lora DATA=processed": [
+        "{python} scripts/verify_unsloth.py --config configs/run_unsloth.yaml --set 'tuning.mode=lora' "
+        "--set data.train_path=data/processed/train.jsonl --set data.val_path=data/processed/val.jsonl "
+        "--set data.test_path=data/processed/test.jsonl"
+    ],
     "train-unsloth": ["{python} scripts/train.py --config configs/run_unsloth.yaml"],
     "train-with-tb": [
         "{python} scripts/tensorboard_server.py start --port 6006",
@@ -99,7 +105,7 @@ PROMISED = [
     "eval-val",
     "eval-test", "eval-quick", "eval-full", "infer", "infer-batch", "infer-interactive", "download-model",
     "merge", "merge-bf16", "merge-test", "tensorboard", "tb-stop", "tb-clean", "tb-open", "clean", "lint",
-    "test", "estimate", "estimate-verify",
+    "test", "estimate", "estimate-verify", "install-unsloth", "verify-unsloth",
 ]  # fmt: skip
 
 
@@ -141,7 +147,7 @@ def test_help_lists_exactly_what_is_promised() -> None:
 
 def test_every_promised_target_has_its_line_tested() -> None:
     tested = {call.split()[0] for call in LINES}
-    elsewhere = {"help", "install", "setup-dirs", "clean", "lint"}
+    elsewhere = {"help", "install", "install-unsloth", "setup-dirs", "clean", "lint"}
     assert tested | elsewhere == set(PROMISED)
 
 
@@ -149,6 +155,15 @@ def test_every_promised_target_has_its_line_tested() -> None:
 def test_a_target_installs_first_on_a_fresh_clone(tmp_path: Path, target: str) -> None:
     done = run("make", "-n", f"VENV={tmp_path}/none", target)
     assert f"scripts/make_environment.sh {tmp_path}/none requirements.txt" in done.stdout.splitlines()[0]
+
+
+def test_unsloth_is_installed_on_top_of_the_core_once(venv: Path, tmp_path: Path) -> None:
+    line = f"scripts/make_environment.sh {venv} requirements-unsloth.txt"
+    assert line in run("make", "-n", f"VENV={venv}", "install-unsloth").stdout
+    (venv / ".installed-unsloth").touch()
+    assert "make_environment.sh" not in run("make", "-n", f"VENV={venv}", "install-unsloth").stdout
+    both = run("make", "-n", f"VENV={tmp_path}/none", "install-unsloth").stdout
+    assert both.index("requirements.txt") < both.index("requirements-unsloth.txt")
 
 
 def test_an_environment_without_its_python_is_made_anew(venv: Path) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import sys
-from importlib.metadata import packages_distributions
+from importlib.metadata import distributions, packages_distributions
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-# requires_dist of unsloth 2026.10.9 and unsloth_zoo 2026.10.9, as published, for the packages that we pin.
+# requires_dist of unsloth 2026.10.9 and unsloth_zoo 2026.10.9, as published, for the packages that we pin; what has no
+# range is left out, and what both ask for alike is here once.
 UNSLOTH = [
+    "unsloth_zoo>=2026.10.9",
     "torch<2.15.0,>=2.4.0",
     "bitsandbytes!=0.46.0,!=0.48.0,>=0.45.5",
     "datasets!=4.0.*,!=4.1.0,!=4.4.*,!=4.5.0,<5.0.0,>=3.4.1",
@@ -23,6 +26,7 @@ UNSLOTH = [
     "huggingface_hub>=0.34.0",
     "transformers!=4.53.0,!=4.54.0,!=4.55.0,!=4.55.1,!=4.57.0,!=4.57.4,!=4.57.5,!=5.0.0,!=5.1.0,<=5.17.0,>=4.52.4",
     "trl!=0.19.0,<=1.15.0,>=0.18.2",
+    "transformers!=4.53.0,!=4.54.0,!=4.55.0,!=4.55.1,!=4.57.4,!=4.57.5,!=5.0.0,!=5.1.0,<=5.17.0,>=4.52.4",
 ]
 FILES = ["requirements.txt", "requirements-dev.txt", "requirements-wandb.txt", "requirements-unsloth.txt"]
 PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
@@ -60,8 +64,38 @@ def test_the_pins_are_inside_unsloths_ranges(root: Path, published: str, python:
 
 
 def test_the_ranges_can_refuse() -> None:
-    assert "4.4.2" not in Requirement(UNSLOTH[2]).specifier
-    assert "5.18.0" not in Requirement(UNSLOTH[6]).specifier
+    for published in UNSLOTH:
+        requirement = Requirement(published)
+        if requirement.name == "datasets":
+            assert "4.4.2" not in requirement.specifier
+        elif requirement.name == "transformers":
+            assert "5.18.0" not in requirement.specifier
+
+
+@pytest.mark.parametrize("package", ["unsloth", "unsloth_zoo"])
+def test_the_recorded_ranges_are_the_published_ones(root: Path, package: str) -> None:
+    """Against the metadata of the installed package, or of a wheel unpacked into the folder UNSLOTH_METADATA."""
+    found = list(distributions(name=package, **_where()))
+    if not found:
+        pytest.skip(f"{package} is not installed")
+    ours = {canonicalize_name(name): pin for name, pin in _all_pins(root).items()}
+    assert found[0].version == ours[canonicalize_name(package)]
+    recorded = {(canonicalize_name(one.name), one.specifier) for one in map(Requirement, UNSLOTH)}
+    published = {
+        (canonicalize_name(one.name), one.specifier)
+        for one in map(Requirement, found[0].requires or [])
+        if "extra" not in str(one.marker) and canonicalize_name(one.name) in ours and str(one.specifier)
+    }
+    assert published
+    assert published <= recorded
+
+
+def _where() -> dict[str, list[str]]:
+    return {"path": [os.environ["UNSLOTH_METADATA"]]} if "UNSLOTH_METADATA" in os.environ else {}
+
+
+def _all_pins(root: Path) -> dict[str, str]:
+    return pins(root / "requirements.txt", "3.12") | pins(root / "requirements-unsloth.txt", "3.12")
 
 
 def test_no_optional_file_contradicts_the_core(root: Path) -> None:

@@ -110,7 +110,9 @@ def test_a_whole_training_is_recorded(make_trainer) -> None:
     assert (times["steps"], times["supervised_tokens"], times["resumed_from_step"]) == (6, 2 * per_epoch, 0)
     assert times["tokens"] == 2 * sum(make_rows(12).lengths)  # padding is not counted
     assert 0 < times["seconds_in_steps"] < times["wall_seconds"]
-    assert times["tokens_per_second"] == pytest.approx(times["tokens"] / times["seconds_in_steps"], rel=0.01)
+    rounded = 0.0005 / times["seconds_in_steps"]  # it is written in milliseconds, and these steps take few
+    expected = times["tokens"] / times["seconds_in_steps"]
+    assert times["tokens_per_second"] == pytest.approx(expected, rel=0.01 + rounded)
     assert times["peak_memory_gib"] > 0.05
 
 

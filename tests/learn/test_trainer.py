@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from tiny_training import PAD, llama, make_rows, with_lora
 from torch import nn
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from sftlib.errors import DataError, TrainingError
 from sftlib.learn.fitting import fit
 from sftlib.learn.samples import SampleAnswers, SampleRow
+from sftlib.learn.undisturbed import undisturbed
 from sftlib.tokens.collate import collate
 from sftlib.tokens.dataset import ExampleDataset
 from sftlib.tokens.examples import Example
@@ -239,3 +240,27 @@ def test_transformers_prints_nothing(make_trainer, capfd: pytest.CaptureFixture[
     captured = capfd.readouterr()
     assert captured.out == ""
     assert captured.err == ""
+
+
+def test_what_an_evaluation_switches_off_is_on_again() -> None:
+    model = llama()
+    model.gradient_checkpointing_enable()
+    model.train()
+    before = [(module.training, getattr(module, "gradient_checkpointing", None)) for module in model.modules()]
+    assert (True, True) in before
+    with undisturbed(model):
+        assert not model.training
+        for module in model.modules():  # as Unsloth's generate does
+            if hasattr(module, "gradient_checkpointing"):
+                module.gradient_checkpointing = False
+    assert before == [(m.training, getattr(m, "gradient_checkpointing", None)) for m in model.modules()]
+
+
+def test_the_tokens_of_a_step_are_counted_where_a_patched_trainer_does_not(make_trainer, monkeypatch) -> None:
+    """Unsloth replaces this method of Trainer, and its own counts nothing for a forward without **kwargs."""
+    rows, train = make_rows(8, seed=3), {"batch_size": 2, "grad_accum": 4}
+    _, expected, _ = trained(make_trainer, llama(), rows, train=train, name="stock")
+    stock = Trainer.get_batch_samples
+    monkeypatch.setattr(Trainer, "get_batch_samples", lambda self, *given: (stock(self, *given)[0], None))
+    _, losses, _ = trained(make_trainer, llama(), rows, train=train, name="patched")
+    assert losses == expected

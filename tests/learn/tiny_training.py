@@ -25,7 +25,7 @@ def llama(seed: int = 0, **changes: Any) -> nn.Module:
 
     torch.manual_seed(seed)
     return LlamaForCausalLM(
-        LlamaConfig(**SIZES, **{"tie_word_embeddings": False, "attn_implementation": "sdpa"} | changes)
+        LlamaConfig(**SIZES | {"tie_word_embeddings": False, "attn_implementation": "sdpa"} | changes)
     )
 
 

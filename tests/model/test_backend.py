@@ -47,7 +47,8 @@ def test_unsloth_falls_back_aloud(capsys):
 def test_unsloth_missing_on_a_gpu(monkeypatch):
     find = backend.importlib.util.find_spec
     monkeypatch.setattr(backend.importlib.util, "find_spec", lambda name: None if name == "unsloth" else find(name))
-    assert choose_backend(TuningSection(mode="lora", backend="unsloth"), A100).reason == "unsloth is not installed"
+    chosen = choose_backend(TuningSection(mode="lora", backend="unsloth"), A100)
+    assert (chosen.name, chosen.reason) == ("plain", "unsloth is not installed (make install-unsloth)")
 
 
 def test_no_fallback_is_an_error():

@@ -39,6 +39,7 @@ class Key:
     text: bool = False
     pattern: str = ""
     nullable: bool = False
+    minutes: bool = False
     items: tuple[str, ...] | None = None
     mapping: bool = False
 
@@ -57,7 +58,11 @@ class Key:
         if self.boolean:
             parts += ["true", "false"]
         if self.number:
-            parts.append(("a whole number" if self.number is int else "a number") + _range_in_words(dict(self.bounds)))
+            unit = " of minutes" if self.minutes else ""
+            number = "a whole number" if self.number is int else "a number"
+            parts.append(number + unit + _range_in_words(dict(self.bounds)))
+        if self.minutes:
+            parts.append("a duration like `45m` or `1h30m`")
         if self.text:
             parts.append("a text" + (f" ({PATTERNS.get(self.pattern, self.pattern)})" if self.pattern else ""))
         parts += [f"`{choice}`" for choice in self.choices]
@@ -142,6 +147,7 @@ def _add_traits(traits: dict[str, Any], annotation: Any, metadata: list[Any]) ->
         traits["boolean"] = True
     elif annotation in (int, float):
         traits["number"] = annotation
+        traits["minutes"] = "minutes" in metadata
         traits["bounds"] = tuple(
             (sign, getattr(rule, sign)) for rule in metadata for sign in ("ge", "gt", "le", "lt") if hasattr(rule, sign)
         )

@@ -3,8 +3,8 @@
 Comes in: the text of one file, or one `--set KEY=VALUE`. Goes out: a `Layer` of settings and the faults of the text
 (broken YAML, unknown and doubled keys). The schema says what a plain word is: `2e-4` and `1e5` are numbers where a
 number is wanted and `010` is ten; `no` is a word where it is one of the choices, else a boolean where one is wanted;
-`1:30`, `2024-01-01` and, for a text, `007` stay what they are. It does not judge whether a value is allowed (loader.py)
-and opens no file but the one it is given.
+`45m` and `1h30m` are minutes where these are wanted; `1:30`, `2024-01-01` and, for a text, `007` stay what they are. It
+does not judge whether a value is allowed (loader.py) and opens no file but the one it is given.
 
     train: {eval_strategy: no, learning_rate: 2e-4}
     ->  train.eval_strategy "no" at mine.yaml:1, train.learning_rate 0.0002 at mine.yaml:1
@@ -28,7 +28,11 @@ BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, 
 NULLS = ("", "~", "null", "none")  # `None` is Python's word, and nobody means a run called None
 NUMBER = re.compile(r"[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?")
 LARGEST_WHOLE = 2**63 - 1  # what torch and Arrow can hold
-OTHER_SPELLINGS = {"train.evaluation_strategy": "train.eval_strategy"}  # transformers before 4.46
+DURATION = re.compile(r"(?=.)(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m(?:in)?)?(?:(?P<s>\d+(?:\.\d+)?)s)?")
+OTHER_SPELLINGS = {
+    "train.evaluation_strategy": "train.eval_strategy",  # transformers before 4.46
+    "budget": "train.max_minutes", "train.budget": "train.max_minutes",
+}  # fmt: skip
 SAID_PLAINLY = (  # part of PyYAML's sentence, ours, what to do
     ("'\\t'", "A tab stands where YAML allows spaces only.", "Indent with spaces."),
     ("mapping values are not allowed", "There is a second `: ` here, or the line is indented too far.",
@@ -235,6 +239,8 @@ def _plain(key: Key, text: str) -> Any:
         return BOOLEANS[word]
     if key.number and (number := _number(text, key.number)) is not None:
         return number
+    if key.minutes and (minutes := _minutes(text)) is not None:
+        return minutes
     return None if is_null and word != "none" else text
 
 
@@ -248,6 +254,15 @@ def _number(text: str, kind: type) -> int | float | None:
     if abs(number) > LARGEST_WHOLE:
         return None
     return int(number) if kind is int and number == int(number) else number
+
+
+def _minutes(text: str) -> float | None:
+    found = DURATION.fullmatch(text.lower())
+    if not found:
+        return None
+    hours, minutes, seconds = (float(part or 0) for part in found.group("h", "m", "s"))
+    total = hours * 60 + minutes + seconds / 60
+    return total if total <= LARGEST_WHOLE else None
 
 
 def _describe(node: yaml.Node) -> str:

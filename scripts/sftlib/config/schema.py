@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Auto = Literal["auto"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Minutes = Annotated[float, Field(gt=0), "minutes"]  # `45m` and `1h30m` are read too
 
 
 class Section(BaseModel):
@@ -74,7 +75,7 @@ class TuningSection(Section):
         "`auto`: bnb for qlora, plain otherwise.",
     )  # fmt: skip
     backend_fallback: bool = Field(
-        True, description="Where unsloth cannot run, train with bnb and say why; false makes it an error."
+        True, description="Where unsloth cannot run, train with bnb (qlora) or plain and say why; false is an error."
     )
     lora: LoraSection = Field(default_factory=LoraSection, description="")
 
@@ -84,9 +85,10 @@ class TrainSection(Section):
 
     epochs: Annotated[float, Field(gt=0)] = Field(3.0, description="Passes over the training split.")
     max_steps: Count | None = Field(None, description="Optimizer steps; overrides epochs.")
-    max_minutes: Annotated[float, Field(gt=0)] | None = Field(
+    max_minutes: Minutes | None = Field(
         None, description="End on time if epochs or max_steps have not before: minutes of training over all sessions, "
-        "evaluations included. The schedule follows the time, so the rate has come down by then.",
+        "evaluations included. The schedule follows the time, so the rate has come down by then. `budget: 45m` is read "
+        "too.",
     )  # fmt: skip
     learning_rate: Annotated[float, Field(gt=0, le=1)] | Auto = Field(
         "auto",
@@ -100,7 +102,9 @@ class TrainSection(Section):
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="Decoupled weight decay.")
     optim: Literal[
         "adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor"
-    ] = Field("adamw_torch", description="Optimizer; the 8-bit and paged ones are of bitsandbytes and need a GPU.")
+    ] = Field(
+        "adamw_torch", description="Optimizer; the 8-bit and paged ones are of bitsandbytes, and pages need a GPU."
+    )
     max_grad_norm: Annotated[float, Field(ge=0)] = Field(
         1.0, description="Clip the gradient to this norm; 0 does not clip."
     )

@@ -59,6 +59,12 @@ def checkpoints(run_folder: Path) -> list[Path]:
     return sorted(found, key=step_of)
 
 
+def checkpoint_words(run_folder: Path) -> str:
+    """Where a run that failed can be taken up again, as a sentence."""
+    newest = newest_checkpoint(run_folder)
+    return f"What was learned before is in {newest}." if newest else "There is no checkpoint yet."
+
+
 def step_of(folder: Path) -> int:
     """The step a checkpoint was saved at."""
     return int(folder.name[len(PREFIX) :])

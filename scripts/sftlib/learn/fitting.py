@@ -25,13 +25,14 @@ from transformers import EarlyStoppingCallback
 from .. import console, files
 from ..config.schema import LoggingSection, TrainSection
 from ..errors import ConfigError, DataError, MachineError
+from ..memory.out_of_memory import is_out_of_memory
 from ..model.quiet import quiet
 from ..run.folder import RunFolder
 from ..tokens.collate import collate
 from ..tokens.dataset import ExampleDataset
 from .arguments import training_arguments
 from .budget import Budget
-from .checkpoints import step_of
+from .checkpoints import checkpoint_words, step_of
 from .curves import Curves, make_sinks
 from .guards import BrokenSteps, SilentTensors, refuse_non_finite_weights
 from .logprobs import verify_head
@@ -81,6 +82,7 @@ def build_trainer(
     pad_id: int,
     samples: SampleAnswers | None = None,
     settings: Mapping[str, Any] | None = None,
+    remember: Callable[[int, int], None] | None = None,
 ) -> SftTrainer:
     """A trainer with every callback.
 
@@ -88,6 +90,7 @@ def build_trainer(
     precision: bf16, fp16 or fp32. device: cuda, cpu or mps.
     train_set, eval_set: data sets of `Example`s with `.lengths`.
     settings: flat, for the HPARAMS page and W&B.
+    remember: told, when a micro-batch did not fit, the rows and their length that are tried from now on.
     Raises ConfigError, DataError, MachineError or ModelError before anything is trained.
     """
     if len(train_set) == 0:
@@ -127,6 +130,7 @@ def build_trainer(
     trainer = SftTrainer(
         model, arguments, run=run, tally=tally, broken=broken, train_set=train_set, eval_set=eval_set,
         collate=_collator(pad_id), save_total_limit=train.save_total_limit, samples=samples, callbacks=callbacks,
+        remember=remember,
     )  # fmt: skip
     with trainer.accelerator.autocast():
         verify_head(trainer.model)
@@ -149,6 +153,8 @@ def fit(trainer: SftTrainer, checkpoint: Path | None = None) -> FitReport:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except BaseException as raised:
         error = raised
+        if is_out_of_memory(raised):
+            raise _no_smaller(trainer) from raised
         raise
     finally:
         for callback in trainer.callback_handler.callbacks:
@@ -172,6 +178,21 @@ def fit(trainer: SftTrainer, checkpoint: Path | None = None) -> FitReport:
         times=times,
         stopped=stopper.asked if stopper.has_stopped and not trainer.had_ended() else "",
     )
+
+
+def _no_smaller(trainer: SftTrainer) -> MachineError:
+    """Memory that ran out where no micro-batch is under way: clipping, the optimizer, a checkpoint.
+
+    Nothing is tried again there. Smaller micro-batches would not help, as their activations are gone by then, and an
+    optimizer that fails half way has changed some weights and not others: these are not saved.
+    """
+    return MachineError(
+        f"Memory ran out after {trainer.state.global_step} whole steps, outside of forward and backward: most "
+        "likely in the optimizer, which takes the room for its state in the first step.", where=str(trainer.run.path),
+        expected=f"memory for the state of {trainer.args.optim}",
+        cure="Close what else uses the device, set train.optim to paged_adamw_8bit (NVIDIA GPUs), or train fewer "
+        f"weights: a lower tuning.lora.r, tuning.mode lora or qlora. {checkpoint_words(trainer.run.path)}", code="E409",
+    )  # fmt: skip
 
 
 def _collator(pad_id: int) -> Callable[[Sequence[Any]], dict[str, Any]]:

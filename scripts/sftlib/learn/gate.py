@@ -26,6 +26,7 @@ from torch import nn
 from ..config.schema import LoggingSection, TrainSection
 from ..errors import MachineError, SftError, TrainingError
 from ..files import numbered_lines
+from ..memory.out_of_memory import is_out_of_memory
 from ..model.quiet import quiet
 from ..run.folder import RunFolder
 from ..tokens.dataset import ExampleDataset
@@ -96,10 +97,12 @@ def try_to_learn(
         with quiet():
             trainer.train()
         after = _loss(trainer, batch)
-    except TrainingError as error:
+    except SftError as error:
         faults.append(error)
-    except torch.OutOfMemoryError as error:
-        faults.append(_too_small(error, len(rows)))
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        faults.append(_too_small(error))
     if run.non_finite.is_file() and not faults:
         faults.append(_not_finite(run.non_finite))
     faults += _changed(before, _frozen_digests(model))
@@ -185,9 +188,10 @@ def _not_learning(before: float, after: float, train: TrainSection) -> TrainingE
     )  # fmt: skip
 
 
-def _too_small(error: torch.OutOfMemoryError, rows: int) -> MachineError:
+def _too_small(error: BaseException) -> MachineError:
+    """In the optimizer; what runs out in forward and backward is the trainer's own error."""
     return MachineError(
-        f"Memory ran out in the first steps on {rows} short rows: {str(error).splitlines()[0]}",
+        f"Memory ran out in the first steps: {(str(error).strip() or type(error).__name__).splitlines()[0]}",
         cure="Close other programs on this device; make estimate names the cheapest settings.", code="E409",
     )  # fmt: skip
 

@@ -67,9 +67,13 @@ class BrokenSteps(TrainerCallback):
             self._lost |= {inputs["sources"][row] for row in rows_N[broken_N].unique().tolist()}
         return is_broken
 
+    def forget_step(self) -> None:
+        """Begin the step with nothing, also when it is run again."""
+        self._inputs, self._lost, self.is_left_out = [], set(), False
+
     def on_step_begin(self, args, state, control, **kwargs) -> None:
         """Begin with nothing."""
-        self._inputs, self._lost, self.is_left_out = [], set(), False
+        self.forget_step()
 
     def on_pre_optimizer_step(self, args, state, control, model, **kwargs) -> None:
         """Take the gradients of a broken step away: an optimizer passes over a tensor that has none."""

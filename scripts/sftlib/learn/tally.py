@@ -7,6 +7,8 @@ run starts again at zero. With several processes each counts its own share.
     tally.count(batch, supervised=12)
     tally.rates()  ->  {"tokens_per_second": 512.3, "supervised_tokens": 96, "memory_gib": 1.6, "peak_memory_gib": 1.7}
 
+A step that is run again counts once; the time of both attempts counts.
+
 Worst bug: padding counted as tokens (tests/learn/test_tally.py).
 """
 
@@ -32,6 +34,7 @@ class Tally(TrainerCallback):
         self.tokens = self.supervised = self.steps = 0  # of the session
         self.seconds = 0.0
         self._open_tokens: list[torch.Tensor] = []  # on their device: reading one would make the GPU wait
+        self._before_step = (0, 0)  # micro-batches that wait to be settled, supervised tokens
         self._last = (0, 0, 0, 0.0)
         self._started: float | None = None
 
@@ -39,6 +42,11 @@ class Tally(TrainerCallback):
         """Count one micro-batch."""
         self._open_tokens.append(batch["attention_mask"].sum())
         self.supervised += supervised
+
+    def forget_step(self) -> None:
+        """Count nothing of the step so far: it is run again."""
+        waiting, self.supervised = self._before_step
+        del self._open_tokens[waiting:]
 
     def rates(self) -> dict[str, float]:
         """Tokens a second (padding not counted), supervised tokens a step, both since the last call; memory in GiB."""
@@ -66,6 +74,7 @@ class Tally(TrainerCallback):
 
     def on_step_begin(self, args, state, control, **kwargs) -> None:
         """Start the clock of a step."""
+        self._before_step = (len(self._open_tokens), self.supervised)
         self._started = time.perf_counter()
 
     def on_step_end(self, args, state, control, **kwargs) -> None:

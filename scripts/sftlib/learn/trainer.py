@@ -9,7 +9,9 @@ Accelerate, FSDP, DeepSpeed and callbacks work as its users know them. Overridde
     _save_checkpoint      finite weights only, sealed when complete, then rotated
     _run_epoch            a resumed run that had ended takes no further step
     create_scheduler      by the time where there is a budget of it
-    training_step, _maybe_log_save_evaluate   a step that is not applied is no part of the logged loss
+    get_batch_samples     the tokens of a step are always counted
+    training_step         again in smaller pieces, from the start of the step, when memory runs out (replay)
+    _maybe_log_save_evaluate   a step that is not applied is no part of the logged loss
     log                   speed and memory beside the loss
 
 How the pieces are put together is in `fitting`.
@@ -20,10 +22,12 @@ Worst bug: a gradient that depends on how a batch is split into micro-batches (t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from accelerate import DistributedType
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
@@ -38,6 +42,7 @@ from .logprobs import hidden_states, output_head, supervised, token_logprobs
 from .losses import nll_sum
 from .order import StepSampler
 from .records import write_best
+from .replay import Replay, Sizes
 from .samples import SampleAnswers
 from .tally import Tally
 from .undisturbed import undisturbed
@@ -54,20 +59,26 @@ class SftTrainer(Trainer):
         broken: leaves out steps that are not finite.
         save_total_limit: checkpoints kept; the newest and the best always are.
         samples: answered at each evaluation and logged as eval_rougeL; None for none.
+        remember: told, when a micro-batch did not fit, the rows and their length that are tried from now on.
     """
 
     def __init__(
         self, model: nn.Module, args: TrainingArguments, *, run: RunFolder, tally: Tally, broken: BrokenSteps,
         train_set: Dataset, eval_set: Dataset | None, collate: Callable[[Sequence[Any]], dict[str, Any]],
         save_total_limit: int | None, samples: SampleAnswers | None, callbacks: Sequence[Any],
+        remember: Callable[[int, int], None] | None,
     ) -> None:  # fmt: skip
         super().__init__(
             model=model, args=args, data_collator=collate, train_dataset=train_set, eval_dataset=eval_set,
-            callbacks=[tally, broken, *callbacks],
+            callbacks=[tally, broken, Sizes(), *callbacks],
         )  # fmt: skip
         self.remove_callback(PrinterCallback)  # only `console` prints
         self.model_accepts_loss_kwargs = True  # makes Trainer count the labels of the whole step for compute_loss
         self.run, self.tally, self.broken = run, tally, broken
+        self.replay = Replay(
+            run, forget=self._forget_step, is_alone=self.accelerator.distributed_type == DistributedType.NO,
+            is_checkpointed=args.gradient_checkpointing, remember=remember,
+        )  # fmt: skip
         self.samples, self.save_total_limit = samples, save_total_limit
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
@@ -77,11 +88,24 @@ class SftTrainer(Trainer):
             follow_time(scheduler, budget, num_training_steps)
         return scheduler
 
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
+        """The micro-batches of a step, and their supervised tokens: Unsloth's version leaves these out now and then."""
+        batches, count = super().get_batch_samples(*args, **kwargs)
+        return batches, count if count is not None else self._get_num_items_in_batch(batches, self.args.device)
+
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
-        """Forward and backward of one micro-batch."""
+        """Forward and backward of one micro-batch; when memory runs out, in pieces and of all in the step before it."""
         if self.broken.is_at_start:
             self._loss_before = self._tr_loss.clone()
-        return super().training_step(model, inputs, num_items_in_batch)
+            self.replay.begin_step()
+        work = partial(super().training_step, model, num_items_in_batch=num_items_in_batch)
+        return self.replay.train(inputs, work, self._sizes, self.state.global_step + 1)
+
+    def _forget_step(self) -> None:
+        self.model_wrapped.zero_grad()
+        self._tr_loss.copy_(self._loss_before)
+        self.broken.forget_step()
+        self.tally.forget_step()
 
     def compute_loss(
         self,
@@ -111,12 +135,10 @@ class SftTrainer(Trainer):
         nll, count, rows = 0.0, 0, 0
         with undisturbed(model):
             for inputs in dataloader:
-                inputs = self._prepare_inputs(inputs)
-                with torch.no_grad():
-                    logprobs_N, rows_N = self._logprobs(model, inputs)
-                sums_B2 = torch.zeros(len(inputs["labels"]), 2, device=logprobs_N.device)
-                sums_B2.index_add_(0, rows_N, torch.stack([-logprobs_N, torch.ones_like(logprobs_N)], dim=1))
-                sums_B2 = self.accelerator.gather_for_metrics(sums_B2).cpu().double()
+                sums = self.replay.evaluate(
+                    self._prepare_inputs(inputs), partial(self._row_sums, model), self._sizes, self.state.global_step
+                )
+                sums_B2 = self.accelerator.gather_for_metrics(torch.cat(sums)).cpu().double()
                 nll, count, rows = (
                     nll + sums_B2[:, 0].sum().item(),
                     count + int(sums_B2[:, 1].sum()),
@@ -139,6 +161,13 @@ class SftTrainer(Trainer):
         if "loss" in logs:
             logs.update(self.tally.rates())
         super().log(logs, start_time)
+
+    @torch.no_grad()
+    def _row_sums(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
+        """Of each row the loss, summed, and the count of its supervised tokens, [B, 2]."""
+        logprobs_N, rows_N = self._logprobs(model, inputs)
+        sums_B2 = torch.zeros(len(inputs["labels"]), 2, device=logprobs_N.device)
+        return sums_B2.index_add_(0, rows_N, torch.stack([-logprobs_N, torch.ones_like(logprobs_N)], dim=1))
 
     def _logprobs(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
         # Accelerate wraps model.forward in autocast; the head is applied outside of it and must compute the same way.
@@ -193,6 +222,10 @@ class SftTrainer(Trainer):
         )
         is_late = any(budget.is_over for budget in self._callbacks_of(Budget))
         return ran_out or is_late or self.state.global_step >= self.state.max_steps
+
+    @property
+    def _sizes(self) -> Sizes:
+        return self._callbacks_of(Sizes)[0]
 
     def _callbacks_of(self, kind: type[T]) -> list[T]:
         # Looked up each time: a resume puts others in the place of those that have a state.

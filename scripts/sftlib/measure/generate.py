@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,13 +30,13 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 
 from .. import console
 from ..errors import DataError, MachineError
+from ..memory.out_of_memory import unless_out_of_memory
 from .stream import TextStream, cut_at_stop, trim, without_lead
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MOST_NAMED = 5  # places listed in a message; the rest is a count
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")  # CUDA and MPS, CPU, cuBLAS
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def generate_answers(
     with _ready(model), _seeded(sampling.seed, model.device), console.Meter(description, len(prompts)) as meter:
         while waiting:
             batch = waiting[: _batch_length(waiting, largest, sampling)]
-            done = _unless_out_of_memory(decoder, batch)
+            done = unless_out_of_memory(partial(decoder.answer, batch, None))
             if done is None:
                 if largest == batch_size:
                     console.warn(f"Memory ran out with {len(batch)} prompts at once; going on with fewer.")
@@ -127,7 +128,7 @@ def stream_answer(
     batch = _prepare(model, tokenizer, [prompt], max_new_tokens, None)
     stream = TextStream(tokenizer, on_text, decoder.stop_ids, decoder.stop_strings, decoder.lead)
     with _ready(model), _seeded(sampling.seed, model.device):
-        done = _unless_out_of_memory(decoder, batch, stream)
+        done = unless_out_of_memory(partial(decoder.answer, batch, stream))
     if done is None:
         _half(batch)  # raises: there is no half of one
     stream.finish(done[0].text)
@@ -184,20 +185,6 @@ def _batch_length(waiting: list[_Prompt], largest: int, sampling: Sampling) -> i
         if sampling.repetition_penalty != 1 and len(prompt.ids) != len(first.ids):
             return index
     return min(largest, len(waiting))
-
-
-def _unless_out_of_memory(
-    decoder: _Decoder, batch: list[_Prompt], stream: TextStream | None = None
-) -> list[Answer] | None:
-    """Answer a batch; None when memory ran out."""
-    try:
-        return decoder.answer(batch, stream)
-    except RuntimeError as error:  # torch.OutOfMemoryError is one
-        if not isinstance(error, torch.OutOfMemoryError) and not any(text in str(error) for text in OUT_OF_MEMORY):
-            raise
-    if torch.cuda.is_available():  # only now: the error holds the tensors
-        torch.cuda.empty_cache()
-    return None
 
 
 def _half(batch: list[_Prompt]) -> int:

@@ -4,7 +4,8 @@ In come the folder of all runs (train.output_dir) and a name; out goes a `RunFol
 data: what made a run is in `stamp`, checkpoints are of `learn`.
 
     outputs/<name>/config.yaml backend.json stamp.json metrics.jsonl train_log.csv time_metrics.json best.json
-                   non_finite.jsonl checkpoint-*/ adapter/ eval/ summary.json (written last: the run is finished)
+                   non_finite.jsonl out_of_memory.jsonl checkpoint-*/ adapter/ eval/
+                   summary.json (written last: the run is finished)
     outputs/tb/<name>/      its curves
     adapters/last           -> the newest finished run's adapter
 
@@ -74,6 +75,11 @@ class RunFolder:
     def non_finite(self) -> Path:
         """The rows behind steps that were not applied, one JSON object a row; only there when there was one."""
         return self.path / "non_finite.jsonl"
+
+    @property
+    def out_of_memory(self) -> Path:
+        """The micro-batches that did not fit, one JSON object each; only there when there was one."""
+        return self.path / "out_of_memory.jsonl"
 
     @property
     def best(self) -> Path:

@@ -1,17 +1,20 @@
-"""Which library loads the base, and why: one small interface over `plain` and `bnb`.
+"""Which library loads the base, and why: one small interface over `plain`, `bnb` and `unsloth`.
 
-In come the settled tuning section and the device; out goes a `Backend` that loads a base folder into a model. What was
-asked and what really runs are both kept, with the reason, for the screen and for backend.json. Nothing here attaches
-an adapter (adapters.py does) and nothing outside this folder names bitsandbytes or unsloth.
+In come the settled tuning section and the device; out goes a `Backend` that loads a base folder into a model, to answer
+or to be trained. What was asked and what really runs are both kept, with the reason, for the screen and for
+backend.json. Nothing outside this folder names bitsandbytes or unsloth.
 
     choose_backend(TuningSection(mode="qlora", backend="unsloth"), device)
-    -> Backend(name="bnb", asked="unsloth", mode="qlora", reason="unsloth is not installed")
+    -> Backend(name="bnb", asked="unsloth", mode="qlora", reason="unsloth is not installed (make install-unsloth)")
 
-| mode \\ backend | plain | bnb |
-|---|---|---|
-| qlora | refused | NF4, double quantisation |
-| lora | 16-bit weights | 16-bit weights, loaded as plain does |
-| full | float32 master weights | the same |
+| mode \\ backend | plain | bnb | unsloth |
+|---|---|---|---|
+| qlora | refused | NF4, double quantisation | the same |
+| lora | 16-bit weights | 16-bit weights, loaded as plain does | 16-bit weights |
+| full | float32 master weights | the same | the same |
+
+Unsloth trains only. Answers come from bnb in qlora and from plain otherwise, and these take its place where it cannot
+train.
 
 Worst bug: a backend other than the one named in backend.json did the training (tests/model/test_backend.py).
 """
@@ -25,14 +28,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ... import console
-from ...config.schema import TuningSection
+from ...config.schema import LoraSection, ModelSection, TuningSection
 from ...errors import ConfigError, MachineError
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel
 
     from ...memory.probe import Device
     from ..precision import Precision
+    from .unsloth import LoadRequest
 
 # On its import, which peft and transformers bring about, it warns that a kernel of the hub is not there: a faster one
 # for generation on some CPUs, which nobody asked for.
@@ -44,7 +49,7 @@ class Backend:
     """The backend that runs.
 
     Args:
-        name: `plain` or `bnb`.
+        name: `plain`, `bnb` or `unsloth`.
         asked: what tuning.backend says.
         mode: `qlora`, `lora` or `full`.
         reason: why `name` is not `asked`, or how `auto` was settled; empty when it is what was asked.
@@ -65,13 +70,15 @@ class Backend:
         trust_remote_code: bool = False,
         training: bool = True,
     ) -> PreTrainedModel:
-        """Load a base (or a fully tuned model) from its folder, on the device.
+        """Load a base (or a fully tuned model) from its folder, on the device; never by unsloth, which only trains.
 
         Args:
             precision: dtype of the weights, and the compute dtype of 4-bit ones; a full fine-tune keeps float32
                 weights beside it (see plain.py).
             training: no key-value cache, and float32 master weights for mode `full`; false for generation.
         """
+        if self.name == "unsloth":
+            raise ValueError("unsloth only trains: load_trainable")
         if self.mode == "qlora":
             from .bnb import load_base
         else:
@@ -80,6 +87,45 @@ class Backend:
             Path(folder), mode=self.mode, precision=precision, attn_implementation=attn_implementation,
             trust_remote_code=trust_remote_code, device=device, training=training,
         )  # fmt: skip
+
+    def load_trainable(
+        self,
+        folder: str | Path,
+        *,
+        model: ModelSection,
+        lora: LoraSection,
+        checkpointing: bool,
+        seed: int,
+        precision: Precision,
+        device: Device,
+    ) -> PreTrainedModel | PeftModel:
+        """Load a base and make it ready to be trained: with a fresh adapter (but for mode full) and checkpointing."""
+        if self.name == "unsloth":
+            from . import unsloth
+
+            return unsloth.load_trainable(
+                load_request(
+                    folder, mode=self.mode, model=model, lora=lora, checkpointing=checkpointing, seed=seed,
+                    precision=precision,
+                )
+            )  # fmt: skip
+        from ..adapters import attach_adapter, enable_gradient_checkpointing
+
+        base = self.load_base(
+            folder, precision=precision, device=device, attn_implementation=model.attn_implementation,
+            trust_remote_code=model.trust_remote_code,
+        )  # fmt: skip
+        trained = base if self.mode == "full" else attach_adapter(base, lora, seed=seed)
+        if checkpointing:
+            enable_gradient_checkpointing(trained)
+        return trained
+
+    def import_first(self) -> None:
+        """Import what wants to be imported before transformers."""
+        if self.name == "unsloth":
+            from .unsloth import import_first
+
+            import_first()
 
     def describe(self) -> dict[str, Any]:
         """For backend.json: what runs, what was asked and why they differ, and the number format of the base."""
@@ -94,8 +140,33 @@ class Backend:
         return "nf4" if self.mode == "qlora" else None
 
 
-def choose_backend(tuning: TuningSection, device: Device) -> Backend:
+def load_request(
+    folder: str | Path,
+    *,
+    mode: str,
+    model: ModelSection,
+    lora: LoraSection,
+    checkpointing: bool,
+    seed: int,
+    precision: Precision,
+) -> LoadRequest:
+    """What Unsloth would load for a training, for `choose_backend`."""
+    from .unsloth import LoadRequest
+
+    return LoadRequest(
+        str(Path(folder).resolve()), mode, precision.name, model.max_seq_len, model.attn_implementation,
+        model.trust_remote_code, checkpointing, lora.model_dump_json(), seed,
+    )  # fmt: skip
+
+
+def choose_backend(
+    tuning: TuningSection, device: Device, request: LoadRequest | None = None, *, training: bool = True
+) -> Backend:
     """Settle tuning.backend for a settled tuning.mode.
+
+    Args:
+        request: what is to be trained; needed where unsloth is asked for and there is a GPU.
+        training: false for a model that is only to answer.
 
     Raises ConfigError for a combination that cannot be, MachineError when a package or a device is missing and
     nothing may take its place.
@@ -109,29 +180,27 @@ def choose_backend(tuning: TuningSection, device: Device) -> Backend:
             expected="mode lora or full with plain, or backend bnb with qlora", cure="Set tuning.backend to bnb.",
         )  # fmt: skip
     name, reason = asked, ""
+    ordinary = "bnb" if mode == "qlora" else "plain"
     if asked == "auto":
-        name = "bnb" if mode == "qlora" else "plain"
-        reason = f"the default for {mode}"
+        name, reason = ordinary, f"the default for {mode}"
+    elif asked == "unsloth" and not training:
+        name, reason = ordinary, "unsloth only trains"
     elif asked == "unsloth":
-        name, reason = "bnb", _why_not_unsloth(device)
-        if not tuning.backend_fallback:
+        from .unsloth import why_not
+
+        reason = why_not(device, request)
+        if reason and not tuning.backend_fallback:
             raise MachineError(
                 f"The backend unsloth cannot run: {reason}.", where="tuning.backend",
                 expected="a backend that runs here, as tuning.backend_fallback is false",
                 cure="Set tuning.backend to bnb, or tuning.backend_fallback to true.", code="E406",
             )  # fmt: skip
-        console.warn(f"tuning.backend asks for unsloth, but {reason}; training with bnb instead.")
+        if reason:
+            name = ordinary
+            console.warn(f"tuning.backend asks for unsloth, but {reason}; training with {name} instead.")
     if name == "bnb" and mode == "qlora":
         _need_bitsandbytes(device)
     return Backend(name, asked, mode, reason)
-
-
-def _why_not_unsloth(device: Device) -> str:
-    if device.kind != "cuda":
-        return f"unsloth needs an NVIDIA or AMD GPU and this machine trains on {device.kind}"
-    if importlib.util.find_spec("unsloth") is None:
-        return "unsloth is not installed"
-    return "this version of SFT-Play does not drive unsloth yet"
 
 
 def _need_bitsandbytes(device: Device) -> None:
