@@ -125,6 +125,7 @@ class ModelLooks:
             asked = self.estimate = estimate_settled(self.config, self.machine, is_real=True)
         except ModelError as error:
             return f"not estimated: {error.seen}"
+        self.config = asked.config  # as it was estimated is how it is looked at from here on
         if asked.fits:
             return f"{gib(asked.estimate.total)} needed ({asked.estimate.peak_moment}), {gib(asked.available)} free"
         changes = cheapest_changes(asked.shape, asked.setup, asked.available)
