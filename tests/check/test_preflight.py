@@ -139,6 +139,10 @@ def test_rows_that_were_rendered_for_another_model(check) -> None:
     for path in (TRAIN, VAL):  # a special token of this model, which does not end a turn
         write(path, [row | {"target": row["target"].replace("</s>", "<pad>")} for row in rows_of(path)])
     assert check() == (6, ["E603"])
+    rows = rows_of(TRAIN)  # all but some: one in sixteen is more than data.max_rejected
+    write(TRAIN, rows[:2] + [row | {"target": row["target"].replace("<pad>", "<|im_end|>")} for row in rows[2:]])
+    assert check() == (6, ["E603"])
+    assert check("data.max_rejected=0.07") == (0, [])
 
 
 def test_versions_that_are_wrong_or_not_there(check, monkeypatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -52,13 +53,16 @@ def test_every_weight_learns(attempt) -> None:
     assert (found.trainable, found.frozen) == (21, 0)
 
 
-def test_neither_warm_up_nor_dropout_nor_the_size_of_the_training_speak(attempt) -> None:
-    """Warm-up over all the steps would keep the rate near 0; three micro-batches a step would be no ten steps."""
+def test_neither_warm_up_nor_dropout_nor_the_size_of_the_training_speak(attempt, tmp_path: Path) -> None:
+    """Ten steps, each at the rate of the training and on the same two rows."""
     found = attempt(
         with_lora(llama(), dropout=0.5), warmup_ratio=1.0, lr_scheduler_type="cosine", epochs=100.0, batch_size=8,
         grad_accum=3, max_steps=1, max_minutes=0.001, learning_rate=1e-2,
     )  # fmt: skip
     assert found.faults == []
+    records = [json.loads(line) for line in (tmp_path / "scratch/check/metrics.jsonl").read_text().splitlines()]
+    supervised = sum(row.supervised for row in ROWS)
+    assert [(record["learning_rate"], record["supervised_tokens"]) for record in records] == [(1e-2, supervised)] * 10
 
 
 def test_an_adapter_that_is_frozen(attempt) -> None:

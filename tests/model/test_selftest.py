@@ -72,3 +72,14 @@ def test_a_gradient_that_is_wrong_while_the_output_is_right(monkeypatch) -> None
 
     monkeypatch.setattr(torch.nn.functional, "linear", half)
     refuse(LORA, FP32, "E408", "by 50.0 % of their size")
+
+
+def test_a_4_bit_gradient_that_is_wrong_while_the_output_is_right(monkeypatch) -> None:
+    right = bitsandbytes.matmul_4bit
+
+    def half(*given, **named):
+        found = right(*given, **named)
+        return found * 0.5 + found.detach() * 0.5
+
+    monkeypatch.setattr(bitsandbytes, "matmul_4bit", half)
+    refuse(QLORA, FP32, "E407", "by 50.0 % of their size")
