@@ -103,8 +103,9 @@ class Looks:
         leaks = find_leaks(self.splits)
         if leaks:
             more = f", and {len(leaks) - NAMED} more" if len(leaks) > NAMED else ""
+            count = "1 question is" if len(leaks) == 1 else f"{len(leaks)} questions are"
             raise DataError(
-                f"{len(leaks)} questions are in two splits: {'; '.join(map(str, leaks[:NAMED]))}{more}.",
+                f"{count} in two splits: {'; '.join(map(str, leaks[:NAMED]))}{more}.",
                 where=", ".join(split.path.as_posix() for split in self.splits.values()),
                 expected="each question in one split, or scores are too good",
                 cure="make process keeps them apart; or remove these rows from one of the splits.", code="E304",
