@@ -108,7 +108,7 @@ full-pipeline: $(core) ## the complete data pipeline: process, style when STYLE 
 	$(if $(value STYLE),$(python) scripts/style_prompt.py $(strip $(call common,$(base)) $(call option,STYLE,--style)))
 	$(python) scripts/render_template.py $(strip $(call common,$(base)) --from $(if $(value STYLE),styled,processed))
 
-check: $(core) ## look at config, data, template and mask; show two real examples
+check: $(core) ## look before you train: versions, data, kernels, mask, memory, disk, ten steps
 	$(python) scripts/check.py $(strip $(call common,$(base)) $(splits))
 
 ##@ Training
@@ -198,7 +198,7 @@ clean: ## delete processed data and caches; never models, runs, adapters or raw 
 	rm -rf data/processed data/processed_with_style data/rendered outputs/.cache .pytest_cache .ruff_cache .hypothesis
 	find scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-lint: $(dev) ## ruff, shellcheck, and docs/CONFIG.md against the schema
+lint: $(dev) ## ruff, shellcheck, and the pages that are made from the code
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
 	$(VENV)/bin/shellcheck workflows/*.sh scripts/*.sh .ci/run

@@ -1,10 +1,14 @@
-"""Look before you train: config, splits, template, mask and lengths, with two real examples.
+"""Look before you train: everything that a training will use, and ten steps of it, in under a minute.
 
     python scripts/check.py --config configs/run_bnb.yaml
-    python scripts/check.py --config configs/run_smoke.yaml        seconds on a CPU once the model is there
+    python scripts/check.py --config configs/run_smoke.yaml        under a minute on a CPU once the model is there
 
-Reads   the config, the processed splits and the model's tokenizer and template; fetches the model when it is missing.
-Writes  the token cache only. Trains nothing.
+Config, versions, splits and leaks, device and kernels, model, template and mask with two real examples, lengths, the
+end of the turn, memory, disk, and whether ten steps on one batch lower its loss. All faults are told together, each
+with a code of docs/ERRORS.md; the exit code is the highest of theirs.
+
+Reads   the config, the processed splits and the model; fetches the model when it is missing.
+Writes  the token cache only. Nothing that it trains is kept.
 """
 
 from __future__ import annotations
@@ -23,24 +27,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def work(args: argparse.Namespace) -> int:
-    """Check what is cheap first."""
-    settings = config.load_config(args.config, args.set)
-    from sftlib.run.inputs import find_split
+    """All checks, in the order in which they need each other."""
+    from sftlib import build_check
 
-    names = ["train"] if settings.train.eval_strategy == "no" else ["train", "val"]
-    paths = {name: find_split(settings.data, name) for name in names}
-    console.note("config and files: right")
-
-    from sftlib import build
-
-    settings = build.settle(settings)
-    text = build.load_text(settings)
-    console.note(f"model {text.stored.name}, template: {text.template.origin}, turns end with ids {text.stop_ids}")
-    splits = build.prepare(settings, text, paths)
-    build.show_lengths(splits)
-    build.show_examples(text, splits["train"])
-    console.note("Next: make train")
-    return 0
+    checks = build_check.preflight(args.config, args.set)
+    build_check.show_verdict(checks)
+    return checks.exit_code
 
 
 if __name__ == "__main__":

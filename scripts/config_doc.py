@@ -1,10 +1,10 @@
-"""Write the reference of the config: docs/CONFIG.md and configs/config_base.yaml, both from the schema.
+"""Write the pages that are made from the code: docs/CONFIG.md, configs/config_base.yaml and docs/ERRORS.md.
 
     python scripts/config_doc.py            # write what is stale
     python scripts/config_doc.py --check    # write nothing; exit with 2 when something is stale
 
-Both take a second on any CPU. Reads scripts/sftlib/config/schema.py; writes docs/CONFIG.md and
-configs/config_base.yaml, each whole or not at all.
+Both take a second on any CPU. Reads scripts/sftlib/config/schema.py and scripts/sftlib/errors/catalogue.py; writes
+each page whole or not at all.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ def work(args: argparse.Namespace) -> int:
     stale = document.stale_pages()
     if args.check and stale:
         names = " and ".join(f"{path.parent.name}/{path.name}" for path in stale)
-        raise ConfigError(f"The schema has changed since {names} was made.", cure="python scripts/config_doc.py")
+        raise ConfigError(
+            f"The schema or the catalogue of errors has changed since {names} was made.",
+            cure="python scripts/config_doc.py",
+        )
     for path in stale:
         document.write_page(path)
         console.note(f"wrote {path}")

@@ -243,7 +243,8 @@ def test_what_is_missing_names_the_target_that_makes_it(project, script, missing
     shutil.rmtree(missing)
     options = {"style_prompt": ("--style", "x"), "infer": ("--prompt", "x")}.get(script, ())
     assert call(script, *options) != 0
-    assert makes_it in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert makes_it in said.out + said.err
 
 
 def test_every_row_says_where_it_came_from(project):

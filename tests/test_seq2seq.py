@@ -185,3 +185,10 @@ def test_what_does_not_go_together_is_refused_with_the_cure(project: Path, capsy
     assert "unsloth cannot run" in refused(*unsloth, "tuning.backend_fallback=false")
     assert call("train", settings=unsloth) == 0
     assert read_json("outputs/tiny/backend.json")["used"] == "plain"
+
+
+def test_the_pre_flight_looks_at_a_t5(project: Path, capsys: pytest.CaptureFixture) -> None:
+    assert call("check", settings=(*T5, *LEARN)) == 0
+    shown = capsys.readouterr().out
+    assert "the longest of 9 tokens" in " ".join(shown.split())
+    assert "the loss of one batch fell" in " ".join(shown.split())

@@ -202,3 +202,13 @@ def test_both_stand_in_one_table(capsys):
         "Outside the tolerance: the loss of step 2 is +10.00% apart, 5% is allowed.",
     ):
         assert any(line in found.replace("|", "│") for found in lines), (line, lines)
+
+
+def test_the_pre_flight_tries_it_before_anything_imports_transformers(fake_unsloth, processed, monkeypatch):
+    monkeypatch.chdir(processed)
+    settings = ("tuning.backend=unsloth", "tuning.backend_fallback=false", CHECKPOINTED)
+    done = with_a_gpu("check.py", *(part for one in settings for part in ("--set", one)))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ok       device: lora by unsloth; " in done.stdout
+    assert "ok       learning: " in done.stdout
+    assert "imported after" not in " ".join(done.stderr.split())

@@ -48,8 +48,8 @@ from .tokens.pairs import apply_pair_length_policy, encode_pairs, warn_of_unspel
 from .units import GIB
 
 __all__ = [
-    "fetch_model", "find_device", "load_base", "load_text", "prepare", "settle", "settle_rate", "show_examples",
-    "show_lengths",
+    "cut_to_length", "encode_split", "fetch_model", "find_device", "load_base", "load_text", "prepare", "settle",
+    "settle_rate", "show_examples", "show_lengths",
 ]  # fmt: skip
 
 SEQ2SEQ_MODEL = "google/flan-t5-base"  # 250 million parameters
@@ -70,6 +70,16 @@ class Text:
     template: ChatTemplate
     stop_ids: list[int]
     decoder_start: int | None = None
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A split, encoded and not cut yet: its file and digest, the rows as stored, an example a row."""
+
+    path: Path
+    digest: str
+    stored: StoredSplit
+    examples: Sequence[Example]
 
 
 @dataclass(frozen=True)
@@ -148,10 +158,11 @@ def prepare(config: Config, text: Text, paths: Mapping[str, Path]) -> dict[str, 
 
     Raises DataError when more rows than data.max_rejected hold nothing to train on, or when none is left.
     """
-    return {name: _prepare_split(config, text, name, path) for name, path in paths.items()}
+    return {name: cut_to_length(config, name, encode_split(config, text, name, path)) for name, path in paths.items()}
 
 
-def _prepare_split(config: Config, text: Text, name: str, path: Path) -> Prepared:
+def encode_split(config: Config, text: Text, name: str, path: Path) -> Encoded:
+    """Render and encode a split, or take it from the cache."""
     split = read_split(path)
     digest = sha256_file(path)
     asked = split if text.decoder_start is None else one_answer_each(split)
@@ -175,24 +186,29 @@ def _prepare_split(config: Config, text: Text, name: str, path: Path) -> Prepare
         rendering.warn_of_special_text(split.rows, name, text.template.markers)
     if text.decoder_start is not None:
         warn_of_unspelt(whole, answers_of(asked), text.tokenizer, name)
-    examples, lengths = _within_lengths(config, text, whole)
+    return Encoded(path, digest, split, whole)
+
+
+def cut_to_length(config: Config, name: str, split: Encoded) -> Prepared:
+    """Apply the length policy. DataError when too many rows, or all, are lost by it."""
+    examples, lengths = _within_lengths(config, split.examples)
     if lengths.rows_without_supervision > config.data.max_rejected * lengths.rows:
         raise DataError(
             f"{lengths.rows_without_supervision} of {lengths.rows} rows of the {name} split have nothing to train on.",
-            where=str(path), expected=f"at most {config.data.max_rejected:.0%} (data.max_rejected)",
-            cure="Look at the rows: make check. Raise model.max_seq_len when their answers were cut off.",
+            where=str(split.path), expected=f"at most {config.data.max_rejected:.0%} (data.max_rejected)",
+            cure="Look at the rows: make check. Raise model.max_seq_len when their answers were cut off.", code="E306",
         )  # fmt: skip
     if not examples:
         raise DataError(
             f"No row of the {name} split fits: all {lengths.rows} are longer than {lengths.limit}.",
-            where=str(path), cure="Raise model.max_seq_len, or set data.truncation to end.",
+            where=str(split.path), cure="Raise model.max_seq_len, or set data.truncation to end.", code="E305",
         )  # fmt: skip
-    return Prepared(path, digest, split, ExampleDataset(examples), lengths, tally(examples))
+    return Prepared(split.path, split.digest, split.stored, ExampleDataset(examples), lengths, tally(examples))
 
 
-def _within_lengths(config: Config, text: Text, whole: Sequence[Example]) -> tuple[list[Example], LengthReport]:
+def _within_lengths(config: Config, whole: Sequence[Example]) -> tuple[list[Example], LengthReport]:
     longest, policy = config.model.max_seq_len, config.data.truncation
-    if text.decoder_start is None:
+    if config.model.type == "causal":
         return apply_length_policy(whole, longest, policy)
     return apply_pair_length_policy(whole, longest, config.model.max_target_len or longest, policy)
 

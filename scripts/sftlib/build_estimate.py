@@ -59,13 +59,18 @@ def estimate_config(config: Config, card_gib: float | None) -> Asked:
     if not is_real:
         size = int((card_gib or ASSUMED_GIB) * GIB)
         device = Device("cuda", f"a card of {card_gib or ASSUMED_GIB:g} GiB", size, size, (8, 6), has_bf16=True)
-    settled = settle(config, device)
+    return estimate_settled(settle(config, device), device, is_real=is_real)
+
+
+def estimate_settled(settled: Config, device: Device, *, is_real: bool) -> Asked:
+    """Estimate a settled config on a device. is_real: whether it is this machine's own."""
     config_file = find_config(settled.model)
     check_kind(settled.model.type, config_file.parent)
     shape = read_blueprint(config_file, settled.tuning.lora, settled.model.attn_implementation)
     setup = setup_of(settled, device)
-    available = usable(device.total_bytes)
-    if is_real:  # other programs may hold some of it; the context of this process is not free any more
+    available = usable(device.total_bytes) if device.kind == "cuda" else device.free_bytes
+    if is_real and device.kind == "cuda":
+        # other programs may hold some of it; the context of this process is not free any more
         available = min(available, device.free_bytes + CONTEXT_BYTES)
     return Asked(settled, device, shape, setup, estimate(shape, setup), available, is_real)
 

@@ -32,7 +32,9 @@ class Desk:
     def refuse_file(self, name: str, overrides: Sequence[str] = ()) -> str:
         with pytest.raises(ConfigError) as caught:
             load_config(name, overrides)
-        return str(caught.value)
+        said, _, code = str(caught.value).rpartition("\n")
+        assert code == "Code:     E201, see docs/ERRORS.md"
+        return said
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def test_faults_are_ordered_by_number_and_told_once():
         Fault("a.yaml:9", "Nine."),
         Fault("a.yaml:10", "Ten."),
     ]
-    assert str(as_error(faults)).splitlines() == [
+    assert as_error(faults).seen.splitlines() == [
         "There are 3 faults in the config.", "a.yaml:9: Nine.", "a.yaml:10: Ten.", "--set x=1: Set.",
     ]  # fmt: skip
 

@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from sftlib.config import Config, TrainSection, settle_schedule, unheeded
+from sftlib.config.settling import settled_keys
 
 
 def train(**settings: object) -> Config:
@@ -99,3 +100,15 @@ def test_settings_with_effect_are_not(desk):
     assert unheeded(Config()) == []
     assert unheeded(desk.load("", "infer.top_p=0.9", "infer.top_k=5", "infer.temperature=0.7")) == []
     assert unheeded(desk.load("", "train.lr_scheduler_type=constant", "train.warmup_ratio=0")) == []
+
+
+def test_what_was_settled_is_told_key_by_key():
+    asked = train(learning_rate="auto", bf16="auto", batch_size=4)
+    lora = asked.tuning.lora.model_copy(update={"r": 8})
+    settled = train(learning_rate=2e-4, bf16=True, batch_size=4).model_copy(
+        update={"tuning": asked.tuning.model_copy(update={"lora": lora})}
+    )
+    assert settled_keys(asked, settled) == [
+        ("tuning.lora.r", "16", "8"), ("train.learning_rate", "auto", "0.0002"), ("train.bf16", "auto", "true"),
+    ]  # fmt: skip
+    assert settled_keys(asked, asked) == []

@@ -11,7 +11,7 @@ from transformers import TrainingArguments
 
 from sftlib.config.schema import TrainSection
 from sftlib.errors import ConfigError
-from sftlib.learn.arguments import StepPlan, plan_steps, training_arguments
+from sftlib.learn.arguments import StepPlan, plan_saves, plan_steps, training_arguments
 from sftlib.learn.fitting import fit
 
 ELSEWHERE = {  # keys that other rooms read, and which
@@ -135,3 +135,19 @@ def test_greater_is_better(metric: str, asked: bool | None, meant: bool) -> None
 def test_what_cannot_be_done_is_refused(train: dict[str, Any], has_validation: bool, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         arguments(has_validation=has_validation, **train)
+
+
+@pytest.mark.parametrize(
+    ("settings", "saves"),
+    [
+        ({"save_strategy": "no"}, 0), ({"save_strategy": "epoch"}, 2),
+        ({"save_strategy": "steps", "save_steps": 4}, 3),  # of 10 steps: 4, 8 and the last
+        ({"save_strategy": "steps", "save_steps": 5}, 2), ({"save_strategy": "steps", "saves_per_epoch": 2}, 5),
+        ({"save_strategy": "steps", "save_steps": 50}, 1),
+    ],
+)  # fmt: skip
+def test_saves_are_counted_as_the_trainer_makes_them(make_trainer, settings: dict[str, Any], saves: int) -> None:
+    assert plan_saves(train_section(**settings), 20) == saves  # 5 steps an epoch, 2 epochs
+    trainer = make_trainer(llama(), make_rows(20), train={**settings, "save_total_limit": None})
+    fit(trainer)
+    assert len(list(trainer.run.path.glob("checkpoint-*"))) == saves

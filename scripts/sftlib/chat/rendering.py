@@ -93,7 +93,7 @@ def render_split(split: StoredSplit, template: ChatTemplate, max_rejected: float
         raise DataError(
             f"{len(refused)} of {len(split.rows)} rows cannot be rendered. The first: {first.seen}",
             where=first.where, expected=first.expected or f"at most {max_rejected:.0%} (data.max_rejected)",
-            cure=first.cure,
+            cure=first.cure, code="E307",
         )  # fmt: skip
     for error in refused[:NAMED]:
         console.note(f"{error.where}: {error.seen}")
@@ -195,6 +195,7 @@ def _prefix_spans(
                 where=row,
                 expected="e.g. {{ eos_token }} behind the answer",
                 cure=CURE,
+                code="E602",
             )
         end = len(said) - len(rest) + marker.end()
         if said.endswith(rest) and said.startswith(prompt) and end > len(prompt) and text[:end] == said[:end]:
@@ -231,6 +232,7 @@ def _compare(
             expected=f"{text[start:end]!r} as one of the tagged texts {[text[a:b] for a, b in tagged]!r}",
             cure="Put the tags around exactly what follows the generation prompt, through the end-of-turn; "
             "or remove the tags.",
+            code="E601",
         )
 
 
@@ -241,6 +243,7 @@ def _unmaskable(template: ChatTemplate, prompt: str, row: str) -> ModelError:
         where=row,
         expected=f"a text that begins with the prompt, which ends in {prompt[-40:]!r}",
         cure=CURE,
+        code="E601",
     )
 
 

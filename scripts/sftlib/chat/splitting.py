@@ -50,6 +50,17 @@ def fold(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold()).split())
 
 
+def asked(messages: tuple[Message, ...]) -> tuple[str, str]:
+    """What a conversation asks, folded: its opening (the first user message), and its whole prompt."""
+    first = next((m for m in messages if m.role == "user"), messages[0])
+    return fold(first.content), json.dumps([[m.role, fold(m.content)] for m in _prompt(messages)])
+
+
+def common_above(rows: int) -> float:
+    """An opening that more than so many of all rows share says nothing about what is asked."""
+    return max(COMMON_ROWS, COMMON_SHARE * rows)
+
+
 def split_counts(groups: int, shares: Mapping[str, float]) -> dict[str, int]:
     """How many groups each split gets: largest remainder, then at least one each while there are enough."""
     counts = {name: int(groups * share) for name, share in shares.items()}
@@ -90,12 +101,11 @@ class SplitTable:
 
     def add(self, conversation: Conversation) -> str | None:
         """Take a conversation in; if an equal one is there already, leave it out and say where that one came from."""
-        messages = conversation.messages
-        first = next((m for m in messages if m.role == "user"), messages[0])
+        opening, prompt = asked(conversation.messages)
         row = (
             self._digest(json.dumps(conversation.to_dicts(), sort_keys=True)),
-            self._digest(fold(first.content)),
-            self._digest(json.dumps([[m.role, fold(m.content)] for m in _prompt(messages)])),
+            self._digest(opening),
+            self._digest(prompt),
             conversation.source,
             json_line(conversation.to_row()),
         )
@@ -115,7 +125,7 @@ class SplitTable:
         self._data.execute("CREATE TEMP TABLE common (opening BLOB PRIMARY KEY)")
         self._data.execute(
             "INSERT INTO common SELECT opening FROM conversations GROUP BY opening HAVING count(*) > ?",
-            (max(COMMON_ROWS, COMMON_SHARE * rows),),
+            (common_above(rows),),
         )
         # From here on `question` is the group: the opening, or the whole prompt where the opening says nothing.
         self._data.execute(

@@ -56,6 +56,7 @@ def read_split(path: str | Path) -> StoredSplit:
             where=str(path),
             expected="one row or more",
             cure="Add raw data, or give this split a larger share (data.split.*), and run: make process",
+            code="E302",
         )
     kinds = {type(row) for row in rows}
     if len(kinds) > 1:
@@ -71,7 +72,7 @@ def read_split(path: str | Path) -> StoredSplit:
 def iterate_split(path: Path) -> Iterator[Conversation | RenderedPair]:
     """The rows of a split one at a time; of an empty one, none."""
     if not path.is_file():
-        raise DataError("The split is missing.", where=str(path), cure=f"Make it with: {_target_of(path)}")
+        raise DataError("The split is missing.", where=str(path), cure=f"Make it with: {_target_of(path)}", code="E301")
     number = 0
     try:
         for number, line in numbered_lines(path):
@@ -81,6 +82,7 @@ def iterate_split(path: Path) -> Iterator[Conversation | RenderedPair]:
             f"Byte 0x{error.object[error.start]:02x} after line {number} is not UTF-8.",
             where=str(path),
             cure=f"Make the file again with: {_target_of(path)}",
+            code="E303",
         ) from None
 
 
@@ -89,7 +91,7 @@ def _row(line: str, where: str) -> Conversation | RenderedPair:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"The line is not valid JSON: {error}", where=where, cure="Repair it, or run: make process"
+            f"The line is not valid JSON: {error}", where=where, cure="Repair it, or run: make process", code="E303"
         ) from None
     if not isinstance(row, dict):
         raise _not_a_row("it is no object", where)
@@ -122,6 +124,7 @@ def _not_a_row(why: str, where: str) -> DataError:
         where=where,
         expected=FORMS,
         cure="Raw data of other shapes goes through: make process",
+        code="E303",
     )
 
 

@@ -139,6 +139,7 @@ class ChatTemplate:
                     "The chat template does not show the answer exactly once.",
                     where=self._label,
                     expected="{{ assistant }} in one place",
+                    code="E601",
                 )
             if answer is None:
                 yield before.rstrip(" ")
@@ -149,6 +150,7 @@ class ChatTemplate:
                     "The chat template changes more than the answer when the answer changes.",
                     where=f"{self._label}, on {row}" if row else self._label,
                     expected="{{ assistant }} in one place, outside of any condition on it",
+                    code="E601",
                 )
             end = len(text) - len(after)
             yield text if self.first_marker(after) else text[:end] + self._eos() + after
@@ -160,6 +162,7 @@ class ChatTemplate:
                 "The chat template does not end the answer, and the model's tokenizer has no eos_token to end it with.",
                 where=self._label,
                 cure="End the answer in the template with a special token of this model.",
+                code="E602",
             )
         return eos
 
@@ -209,6 +212,7 @@ def choose_template(
             raise ModelError(
                 "The plain form ends an answer with eos_token, and the model's tokenizer has none.",
                 cure="Point data.template_path at a template that ends answers with a special token of this model.",
+                code="E602",
             )
         return ChatTemplate(PLAIN, "plain", special_tokens, known)
     return ChatTemplate(_read(Path(template_path)), template_path, special_tokens, known)

@@ -1,14 +1,15 @@
-"""The reference of the config, made from the schema: docs/CONFIG.md and configs/config_base.yaml.
+"""The pages that are made from the code: docs/CONFIG.md, configs/config_base.yaml and docs/ERRORS.md.
 
-Comes in: schema.py. Goes out: the two texts; scripts/config_doc.py writes and checks them.
+Comes in: schema.py, and the catalogue of errors. Goes out: the texts; scripts/config_doc.py writes and checks them.
 
-Worst bug: a page that says something else than the schema (tests/config/test_document.py).
+Worst bug: a page that says something else than the code (tests/config/test_document.py).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from ..errors import catalogue
 from ..files import ROOT, write_text
 from .keys import Key, keys, sections
 from .schema import Config
@@ -48,8 +49,12 @@ train:
 
 
 def pages() -> dict[Path, str]:
-    """The files that are made from the schema, and what they should say."""
-    return {ROOT / "configs" / "config_base.yaml": base_yaml(), ROOT / "docs" / "CONFIG.md": markdown()}
+    """The files that are made from the code, and what they should say."""
+    return {
+        ROOT / "configs" / "config_base.yaml": base_yaml(),
+        ROOT / "docs" / "CONFIG.md": markdown(),
+        ROOT / catalogue.PAGE: catalogue.page(),
+    }
 
 
 def stale_pages() -> list[Path]:

@@ -103,14 +103,14 @@ def as_error(faults: Iterable[Fault]) -> ConfigError:
     faults = sorted(dict.fromkeys(faults), key=_by_line)
     if len(faults) == 1:
         fault = faults[0]
-        return ConfigError(fault.seen, where=fault.place, expected=fault.expected, cure=fault.cure)
+        return ConfigError(fault.seen, where=fault.place, expected=fault.expected, cure=fault.cure, code="E201")
     lines = [f"There are {len(faults)} faults in the config."]
     for fault in faults:
         first, *more = str(
             ConfigError(fault.seen, where=fault.place, expected=fault.expected, cure=fault.cure)
         ).splitlines()
         lines += [first, *(f"    {line}" for line in more)]
-    return ConfigError("\n".join(lines))
+    return ConfigError("\n".join(lines), code="E201")
 
 
 def did_you_mean(name: str) -> str:

@@ -4,13 +4,18 @@ Comes in: a `Config`. Goes out: a settled `Config` and sentences for the user. W
 the number of rows is settled in build.py.
 
     settle_schedule(evaluated every epoch, saved every 50 steps)  ->  saved every epoch, ["Checkpoints are saved ..."]
+    settled_keys(asked, settled)                                  ->  [("train.bf16", "auto", "true"), ...]
 
 Worst bug: a best checkpoint that was never saved (tests/config/test_settling.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from .schema import Config
+from .writing import scalar
 
 
 def settle_schedule(config: Config) -> tuple[Config, list[str]]:
@@ -34,6 +39,12 @@ def settle_schedule(config: Config) -> tuple[Config, list[str]]:
     return config.model_copy(update={"train": train.model_copy(update=follows)}), [message]
 
 
+def settled_keys(asked: Config, settled: Config) -> list[tuple[str, str, str]]:
+    """(key, what was asked, what holds) of each key that settling has changed, in the order of the schema."""
+    before, after = (_flat(config.model_dump()) for config in (asked, settled))
+    return [(key, scalar(before[key]), scalar(after[key])) for key in before if before[key] != after[key]]
+
+
 def unheeded(config: Config) -> list[str]:
     """A sentence for each setting that has no effect beside the others, so that none is ignored in silence."""
     infer, train = config.infer, config.train
@@ -48,6 +59,13 @@ def unheeded(config: Config) -> list[str]:
             "constant_with_warmup heeds it."
         )
     return said
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
 
 
 def _rhythm(strategy: str, steps: int | None, times: int | None) -> str:

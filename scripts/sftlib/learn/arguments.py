@@ -39,6 +39,15 @@ def plan_steps(train: TrainSection, rows: int, *, processes: int = 1) -> StepPla
     return StepPlan(an_epoch, total, math.ceil(total * train.warmup_ratio))
 
 
+def plan_saves(train: TrainSection, rows: int) -> int:
+    """How many checkpoints a training writes, the deleted ones included."""
+    plan = plan_steps(train, rows)
+    save = _interval("save", train.save_strategy, train.save_steps, train.saves_per_epoch, plan)
+    if save.strategy == "no":
+        return 0
+    return math.ceil(plan.total / (save.steps or plan.an_epoch))
+
+
 def training_arguments(
     train: TrainSection,
     *,

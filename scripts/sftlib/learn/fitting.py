@@ -191,7 +191,7 @@ def _no_smaller(trainer: SftTrainer) -> MachineError:
         "likely in the optimizer, which takes the room for its state in the first step.", where=str(trainer.run.path),
         expected=f"memory for the state of {trainer.args.optim}",
         cure="Close what else uses the device, set train.optim to paged_adamw_8bit (NVIDIA GPUs), or train fewer "
-        f"weights: a lower tuning.lora.r, tuning.mode lora or qlora. {checkpoint_words(trainer.run.path)}",
+        f"weights: a lower tuning.lora.r, tuning.mode lora or qlora. {checkpoint_words(trainer.run.path)}", code="E409",
     )  # fmt: skip
 
 

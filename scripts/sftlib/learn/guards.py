@@ -35,6 +35,7 @@ def refuse_non_finite_weights(model: nn.Module, step: int) -> None:
             f"{len(broken)} trainable tensors are not finite at step {step}, so they are not saved: {_some(broken)}.",
             expected="finite weights",
             cure="Lower train.learning_rate and go on from the newest checkpoint: train.resume=auto.",
+            code="E703",
         )
 
 
@@ -93,6 +94,7 @@ class BrokenSteps(TrainerCallback):
                 expected="finite losses and gradients",
                 cure="Look at these rows; if they are sound, lower train.learning_rate, or train in bf16, not fp16. "
                 "What was learned before is in the newest checkpoint.",
+                code="E703",
             )
         console.warn(
             f"Step {step} is not applied: the {what} is not finite. Rows: {_some(rows)}. "
@@ -147,6 +149,7 @@ class SilentTensors(TrainerCallback):
                 f"{_some(sorted(self._silent))}.",
                 expected="a gradient other than zero in each, or nothing is learned there",
                 cure="Choose other tuning.lora.target_modules; `all-linear` suits most models.",
+                code="E702",
             )
 
 

@@ -147,12 +147,12 @@ class Replay:
             tokens = int(piece["attention_mask"].sum())
             return MachineError(
                 f"Memory ran out {when} with a single row of {tokens} tokens.", where=piece["sources"][0],
-                expected="memory for one row at a time", cure=cure,
+                expected="memory for one row at a time", cure=cure, code="E409",
             )  # fmt: skip
         return MachineError(
             f"Memory ran out {when} with {rows} rows of {width} tokens, and among several processes none can run its "
             "part again alone: the others wait for it in the middle of theirs.", where=", ".join(piece["sources"]),
-            expected="micro-batches that fit every process", cure=f"Lower train.batch_size. {cure}",
+            expected="micro-batches that fit every process", cure=f"Lower train.batch_size. {cure}", code="E409",
         )  # fmt: skip
 
 

@@ -76,7 +76,7 @@ def end_of_turn_ids(
         raise ModelError(
             "Nothing ends a turn: the template puts no marker after an answer, and the model has no end-of-text token.",
             expected="a template that ends an assistant turn with a special token",
-            cure="Choose another data.template_path.",
+            cure="Choose another data.template_path.", code="E602",
         )  # fmt: skip
     return ids
 

@@ -37,7 +37,7 @@ def find_split(data: DataSection, split: Literal["train", "val", "test"]) -> Pat
     if not path.is_file():
         raise DataError(
             "The file of this split is missing.", where=str(path), expected=f"the {split} split, as JSON Lines",
-            cure="make process (styled splits: make style; rendered ones: make render)",
+            cure="make process (styled splits: make style; rendered ones: make render)", code="E301",
         )  # fmt: skip
     return path
 

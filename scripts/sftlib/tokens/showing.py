@@ -9,18 +9,21 @@ Worst bug: a token shown as trained that is not (tests/tokens/test_showing.py).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from .. import console
 from ..units import percent
 from .examples import IGNORED, Example, Tally
+from .histogram import bars
 from .length import LengthReport
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SHOWN = 2  # examples: one may be odd, two show the rule
+BAR = 40  # characters of the longest bar
 
 
 def show_examples(examples: Sequence[Example], sums: Tally, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -58,3 +61,18 @@ def show_lengths(reports: Mapping[str, LengthReport]) -> None:
     for name, report in reports.items():
         for loss in report.losses():
             console.warn(f"{name}: {loss}")
+
+
+def show_histogram(title: str, lengths: Sequence[int], max_seq_len: int, policy: Literal["drop", "end"]) -> None:
+    """Print how many rows have how many tokens, and what the length policy does to those that are too long."""
+    found = bars(lengths, max_seq_len)
+    tallest = max(bar.rows for bar in found)
+    taken = "dropped" if policy == "drop" else "cut"
+    rows = [
+        (
+            f"{bar.low}-{bar.high}", bar.rows, "#" * math.ceil(BAR * bar.rows / tallest),
+            taken if bar.is_too_long and bar.rows else "",
+        )
+        for bar in found
+    ]  # fmt: skip
+    console.table(title, ("tokens", "rows", "", f"over {max_seq_len}"), rows)

@@ -193,7 +193,7 @@ def choose_backend(
             raise MachineError(
                 f"The backend unsloth cannot run: {reason}.", where="tuning.backend",
                 expected="a backend that runs here, as tuning.backend_fallback is false",
-                cure="Set tuning.backend to bnb, or tuning.backend_fallback to true.",
+                cure="Set tuning.backend to bnb, or tuning.backend_fallback to true.", code="E406",
             )  # fmt: skip
         if reason:
             name = ordinary
@@ -207,12 +207,12 @@ def _need_bitsandbytes(device: Device) -> None:
     if importlib.util.find_spec("bitsandbytes") is None:
         raise MachineError(
             "The package bitsandbytes, which holds the 4-bit weights of qlora, is not installed.", where="tuning.mode",
-            cure="Run `make install`, or `pip install bitsandbytes`, or set tuning.mode to lora.",
+            cure="Run `make install`, or `pip install bitsandbytes`, or set tuning.mode to lora.", code="E406",
         )  # fmt: skip
     from .bnb import runs_on
 
     if not runs_on(device):
         raise MachineError(
             f"The installed bitsandbytes has no 4-bit kernels for {device.kind}.", where="tuning.mode",
-            cure="Set tuning.mode to lora.",
+            cure="Set tuning.mode to lora.", code="E406",
         )  # fmt: skip

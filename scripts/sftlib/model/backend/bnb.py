@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from .plain import load_weights
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel
 
     from ...memory.probe import Device
@@ -33,7 +34,6 @@ def load_base(
     training: bool,
 ) -> PreTrainedModel:
     """Load a model with 4-bit linear layers."""
-    import bitsandbytes
     from transformers import BitsAndBytesConfig
 
     assert mode == "qlora", mode
@@ -45,13 +45,22 @@ def load_base(
         folder, precision.dtype, attn_implementation, trust_remote_code, device, quantization_config=quantisation
     )
     model.config.use_cache = not training
+    keep_packing(model)
+    return model
+
+
+def keep_packing(model: nn.Module) -> None:
+    """Keep every 4-bit weight in the order of bytes in which it is trained.
+
+    On a CPU with AVX512-BF16 a forward in evaluation mode repacks the weight for a faster kernel; training then reads
+    the repacked bytes in the old order and gets wrong gradients. Measured with 0.50.2; the packing is also at fault in
+    https://github.com/bitsandbytes-foundation/bitsandbytes/issues/2078.
+    """
+    import bitsandbytes
+
     for module in model.modules():
         if isinstance(module, bitsandbytes.nn.Linear4bit):
-            # On a CPU with AVX512-BF16 a forward in evaluation mode repacks the weight for a faster kernel; training
-            # then reads the repacked bytes in the old order and gets wrong gradients. Measured with 0.50.2; the
-            # packing is also at fault in https://github.com/bitsandbytes-foundation/bitsandbytes/issues/2078.
             module.support_avx512bf16_for_cpu = False
-    return model
 
 
 def runs_on(device: Device) -> bool:

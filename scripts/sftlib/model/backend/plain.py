@@ -75,7 +75,7 @@ def load_weights(
     except torch.OutOfMemoryError as error:
         raise MachineError(
             f"The weights do not fit into the free memory of {device.name}.", where=str(folder),
-            cure="Close what else uses the GPU, set tuning.mode to qlora, or take a smaller model.",
+            cure="Close what else uses the GPU, set tuning.mode to qlora, or take a smaller model.", code="E409",
         ) from error  # fmt: skip
     except (ValueError, OSError, RuntimeError) as error:
         raise ModelError(f"transformers cannot load this model: {_first_line(error)}", where=str(folder)) from error

@@ -6,10 +6,14 @@ its kind into the exit code of the process; everything else that escapes is a bu
     raise DataError("The row has no answer.", where="raw.jsonl:17", expected="a non-empty 'output'",
                     cure="Fill the field in, or map another column with data.columns.")
 
+Faults that `make check` looks for have a code as well, wherever they are raised; catalogue.py knows them all.
+
 Worst bug: an error that loses its place or its cure on the way to the screen (tests/test_errors.py).
 """
 
 from __future__ import annotations
+
+from .catalogue import CATALOGUE, PAGE
 
 
 class SftError(Exception):
@@ -20,13 +24,15 @@ class SftError(Exception):
         where: the place, as `file:line`, a dotted config path, or both.
         expected: what would have been right.
         cure: what to do next, ideally a command.
+        code: of the catalogue, where it knows this fault.
     """
 
     exit_code = 1
 
-    def __init__(self, seen: str, *, where: str = "", expected: str = "", cure: str = "") -> None:
+    def __init__(self, seen: str, *, where: str = "", expected: str = "", cure: str = "", code: str = "") -> None:
         super().__init__(seen)
-        self.seen, self.where, self.expected, self.cure = seen, where, expected, cure
+        assert not code or code in CATALOGUE, code
+        self.seen, self.where, self.expected, self.cure, self.code = seen, where, expected, cure, code
 
     def __str__(self) -> str:
         parts = [f"{self.where}: {self.seen}" if self.where else self.seen]
@@ -34,6 +40,8 @@ class SftError(Exception):
             parts.append(f"Expected: {self.expected}")
         if self.cure:
             parts.append(f"Do this:  {self.cure}")
+        if self.code:
+            parts.append(f"Code:     {self.code}, see {PAGE}")
         return "\n".join(parts)
 
 
