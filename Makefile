@@ -16,6 +16,7 @@
 #: INPUT      file that `infer-batch` reads                  INPUT=questions.txt
 #: OUTPUT     file that `infer-batch` writes, or the merged model's folder
 #: CARD       GiB of the card that `estimate` is about     CARD=12
+#: CASE       the one case that `fuzz` runs                    CASE=data:137
 #: TB_PORT    port of TensorBoard                            TB_PORT=6007
 #: VENV       the Python environment                         VENV=/tmp/env
 #: PYTHON     interpreter that it is built on                PYTHON=python3.12
@@ -185,7 +186,7 @@ tb-clean: $(core) ## stop it and delete outputs/tb, the curves of every run
 	$(tensorboard) clean
 
 ##@ The project itself
-.PHONY: clean lint test
+.PHONY: clean lint test fuzz
 
 clean: ## delete processed data and caches; never models, runs, adapters or raw data
 	rm -rf data/processed data/processed_with_style data/rendered outputs/.cache .pytest_cache .ruff_cache .hypothesis
@@ -199,6 +200,9 @@ lint: $(dev) ## ruff, shellcheck, and docs/CONFIG.md against the schema
 
 test: $(dev) ## every test, those on a real model included
 	OMP_NUM_THREADS=1 $(python) -m pytest --numprocesses=auto
+
+fuzz: $(dev) ## 2,000 spoilt configs and 5,000 spoilt data files, and what each ended in (CASE=...)
+	$(if $(value CASE),CASE=$(call quote,$(CASE)) )OMP_NUM_THREADS=1 $(python) -m pytest -q tests/fuzz
 
 # -- The environment. A stamp says that an install ended well; a target that needs the environment depends on one ----
 

@@ -92,6 +92,8 @@ LINES = {
     "tb-clean": ["{python} scripts/tensorboard_server.py clean"],
     "tb-open": ["{python} scripts/tensorboard_server.py open"],
     "test": ["OMP_NUM_THREADS=1 {python} -m pytest --numprocesses=auto"],
+    "fuzz": ["OMP_NUM_THREADS=1 {python} -m pytest -q tests/fuzz"],
+    "fuzz CASE=data:137": ["CASE='data:137' OMP_NUM_THREADS=1 {python} -m pytest -q tests/fuzz"],
 }  # fmt: skip
 PROMISED = [
     "help", "install", "setup-dirs", "process", "style", "render", "full-pipeline", "check", "train",
@@ -99,7 +101,7 @@ PROMISED = [
     "eval-val",
     "eval-test", "eval-quick", "eval-full", "infer", "infer-batch", "infer-interactive", "download-model",
     "merge", "merge-bf16", "merge-test", "tensorboard", "tb-stop", "tb-clean", "tb-open", "clean", "lint",
-    "test", "estimate", "estimate-verify",
+    "test", "fuzz", "estimate", "estimate-verify",
 ]  # fmt: skip
 
 
