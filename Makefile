@@ -90,7 +90,7 @@ download-model: $(core) ## fetch the base model into models/ (MODEL=...)
 	$(python) scripts/download_model.py $(strip $(call common,$(base)))
 
 ##@ Data
-.PHONY: process style render full-pipeline check
+.PHONY: process style render full-pipeline check rehearse
 
 process: $(core) ## data/raw -> data/processed/{train,val,test}.jsonl
 	$(python) scripts/process_data.py $(strip $(call common,$(base)) $(call option,RAW,--raw_path))
@@ -108,6 +108,9 @@ full-pipeline: $(core) ## the complete data pipeline: process, style when STYLE 
 
 check: $(core) ## look at config, data, template and mask; show two real examples
 	$(python) scripts/check.py $(strip $(call common,$(base)) $(splits))
+
+rehearse: $(core) ## the whole work once on your data, with a tiny random model: no GPU, two minutes
+	$(python) scripts/rehearse.py $(strip $(call common,$(base)) $(splits) $(call option,RAW,--raw_path))
 
 ##@ Training
 .PHONY: estimate estimate-verify train train-bnb train-unsloth train-with-tb train-bnb-tb train-unsloth-tb stop
@@ -189,7 +192,7 @@ tb-clean: $(core) ## stop it and delete outputs/tb, the curves of every run
 .PHONY: clean lint test fuzz
 
 clean: ## delete processed data and caches; never models, runs, adapters or raw data
-	rm -rf data/processed data/processed_with_style data/rendered outputs/.cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf data/processed data/processed_with_style data/rendered outputs/.cache outputs/.rehearsal .pytest_cache .ruff_cache .hypothesis
 	find scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lint: $(dev) ## ruff, shellcheck, and docs/CONFIG.md against the schema

@@ -33,10 +33,9 @@ def test_a_spoilt_config_is_read_or_refused(folder: Path, part: int, record_prop
 
     def case(number: int) -> None:
         overrides = write_case(path, draw("config", number))
-        config = load_config(path, overrides)
-        settle(config, DEVICES[number % 2])
+        config = settle(load_config(path, overrides), DEVICES[number % 2])
         path.write_text(to_yaml(config), encoding="utf-8")
-        assert load_config(path) == config  # what a run writes down is what it read
+        assert load_config(path) == config  # a run is taken up again from the config that it wrote down
 
     ends = run_cases("config", chosen("config", range(part * size, (part + 1) * size)), case, SECONDS)
     record_property("config", dict(ends))
