@@ -77,7 +77,8 @@ class Rehearsal:
             for line in log.read_text(encoding="utf-8", errors="replace").splitlines()[-SHOWN_LINES:]:
                 console.note(f"  {line}")
             error = SftError(
-                f"The rehearsal fails at the stage `{stage.name}`, which stands for `make {stage.target}`.", where=str(log),
+                f"The rehearsal fails at the stage `{stage.name}`, which stands for `make {stage.target}`.",
+                where=str(log),
                 cure=f"Do what the lines above say, then: make rehearse. Everything is kept in {self.folder}.",
             )  # fmt: skip
             error.exit_code = done.returncode if done.returncode > 0 else 1  # below 0: ended by a signal
