@@ -16,6 +16,7 @@
 #: INPUT      file that `infer-batch` reads                  INPUT=questions.txt
 #: OUTPUT     file that `infer-batch` writes, or the merged model's folder
 #: CARD       GiB of the card that `estimate` is about     CARD=12
+#: CASE       the one case that `fuzz` runs                    CASE=data:137
 #: TB_PORT    port of TensorBoard                            TB_PORT=6007
 #: VENV       the Python environment                         VENV=/tmp/env
 #: PYTHON     interpreter that it is built on                PYTHON=python3.12
@@ -92,7 +93,7 @@ download-model: $(core) ## fetch the base model into models/ (MODEL=...)
 	$(python) scripts/download_model.py $(strip $(call common,$(base)))
 
 ##@ Data
-.PHONY: process style render full-pipeline check
+.PHONY: process style render full-pipeline check rehearse
 
 process: $(core) ## data/raw -> data/processed/{train,val,test}.jsonl
 	$(python) scripts/process_data.py $(strip $(call common,$(base)) $(call option,RAW,--raw_path))
@@ -110,6 +111,9 @@ full-pipeline: $(core) ## the complete data pipeline: process, style when STYLE 
 
 check: $(core) ## look before you train: versions, data, kernels, mask, memory, disk, ten steps
 	$(python) scripts/check.py $(strip $(call common,$(base)) $(splits))
+
+rehearse: $(core) ## the whole work once on your data, with a tiny random model: no GPU, two minutes
+	$(python) scripts/rehearse.py $(strip $(call common,$(base)) $(splits) $(call option,RAW,--raw_path))
 
 ##@ Training
 .PHONY: estimate estimate-verify train train-bnb train-unsloth train-with-tb train-bnb-tb train-unsloth-tb stop
@@ -192,10 +196,10 @@ tb-clean: $(core) ## stop it and delete outputs/tb, the curves of every run
 	$(tensorboard) clean
 
 ##@ The project itself
-.PHONY: clean lint test
+.PHONY: clean lint test fuzz
 
 clean: ## delete processed data and caches; never models, runs, adapters or raw data
-	rm -rf data/processed data/processed_with_style data/rendered outputs/.cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf data/processed data/processed_with_style data/rendered outputs/.cache outputs/.rehearsal .pytest_cache .ruff_cache .hypothesis
 	find scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lint: $(dev) ## ruff, shellcheck, and the pages that are made from the code
@@ -206,6 +210,9 @@ lint: $(dev) ## ruff, shellcheck, and the pages that are made from the code
 
 test: $(dev) ## every test, those on a real model included
 	OMP_NUM_THREADS=1 $(python) -m pytest --numprocesses=auto
+
+fuzz: $(dev) ## 2,000 spoilt configs and 5,000 spoilt data files, and what each ended in (CASE=...)
+	$(if $(value CASE),CASE=$(call quote,$(CASE)) )OMP_NUM_THREADS=1 $(python) -m pytest -q tests/fuzz
 
 # -- The environment. A stamp says that an install ended well; a target that needs the environment depends on one ----
 

@@ -28,6 +28,7 @@ from .errors import MachineError
 from .memory.estimate import estimate, usable
 from .memory.probe import Device, find_device
 from .model.blueprint import read_blueprint
+from .model.miniature import write_random_model
 from .model.precision import choose_precision
 from .run.folder import open_run
 from .tokens.dataset import ExampleDataset
@@ -84,10 +85,11 @@ def verify(config: Config) -> list[Compared]:
             expected="an NVIDIA GPU to compare the estimate with",
             cure="Run `make estimate-verify` on a machine with a GPU. `make estimate` needs none.",
         )  # fmt: skip
+    drawn_on = "cuda" if torch.cuda.is_available() else "cpu"
     compared = []
     for name, numbers in MODELS.items():
         with tempfile.TemporaryDirectory() as scratch:
-            folder = write_random_model(Path(scratch) / "model", numbers)
+            folder = write_random_model(Path(scratch) / "model", numbers, drawn_on)
             for case in _cases(name):
                 console.note(f"{case.model}, {case.length} tokens, {case.mode}")
                 compared.append(_compare(case, case_config(config, case, folder), folder, Path(scratch), device))
@@ -121,18 +123,6 @@ def case_config(config: Config, case: Case, folder: Path) -> Config:
     model = config.model.model_copy(update={"name": str(folder), "max_seq_len": case.length})
     logging = config.logging.model_copy(update={"backend": "none"})
     return config.model_copy(update={"model": model, "tuning": tuning, "train": train, "logging": logging})
-
-
-def write_random_model(folder: Path, numbers: dict[str, Any]) -> Path:
-    """Save a model of these sizes with random weights in bfloat16."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.for_model(**numbers)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    with torch.device(device):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    model.save_pretrained(folder)
-    return folder
 
 
 def train_on_noise(

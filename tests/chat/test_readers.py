@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import sys
+import time
 import types
 
 import pytest
@@ -375,3 +376,52 @@ def test_jsonl_and_csv_give_back_any_text(raw, pairs):
     raw("a.csv", stream.getvalue())
     expected = [{name: text or None for name, text in row.items()} for row in rows if any(row.values())]
     assert [row.value for row in read_rows("a.csv")] == expected
+
+
+@pytest.mark.parametrize("depth", [101, 400, 900])
+def test_nesting_that_later_work_could_not_walk_through_is_a_broken_row(raw, depth):
+    """Python reads it, and would fail to write it again."""
+    rows = read_rows(raw("a.jsonl", f'{{"q": {"[" * (depth - 1)}1{"]" * (depth - 1)}}}\n{{"q": [[1], [2]]}}\n'))
+    assert [type(row).__name__ for row in rows] == ["Rejected", "RawRow"]
+    assert rows[0].detail == "nested too deeply"
+    fitting = read_rows(raw("b.jsonl", f'{{"q": {"[" * 99}1{"]" * 99}}}\n{{"q": 1}}\n'))
+    assert [type(row).__name__ for row in fitting] == ["RawRow", "RawRow"]
+
+
+@pytest.mark.parametrize("codec", ["idna", "punycode", "undefined", "utf-7", "unicode_escape"])
+def test_an_encoding_of_another_kind_is_an_error_with_words(raw, codec):
+    """The codec of host names knows no way to go on behind a wrong byte."""
+    with pytest.raises(DataError, match=codec.upper()):
+        read_rows(raw("a.jsonl", b'{"q": "\xff\xff\\x"}\n' * 3), encoding=codec)
+
+
+def test_a_very_wide_table_is_read_in_linear_time(raw):
+    began = time.process_time()
+    names = [f"c{number}" for number in range(60_000)]
+    rows = read_rows(raw("wide.csv", ",".join(names) + "\n" + "1," * 59_999 + "1\n"))
+    assert len(rows[0].value) == 60_000
+    assert time.process_time() - began < 5  # comparing each name with each took a minute
+
+
+def test_two_parquet_columns_of_one_name_are_refused(raw):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    stream = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays([pa.array(["1"]), pa.array(["2"])], names=["answer", "answer"]), stream)
+    with pytest.raises(DataError, match="Two columns are named 'answer'"):
+        read_rows(raw("a.parquet", stream.getvalue()))
+
+
+@pytest.mark.parametrize("kind", ["year 146138", "no such zone"])
+def test_a_time_that_python_does_not_know_is_an_error_with_words(raw, kind):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    column = (
+        pa.array([2**62], pa.timestamp("us")) if "year" in kind else pa.array([1], pa.timestamp("us", "Mars/Olympus"))
+    )
+    stream = io.BytesIO()
+    pq.write_table(pa.table({"question": ["a"], "answer": ["b"], "when": column}), stream)
+    with pytest.raises(DataError, match="cannot be read after row 0"):
+        read_rows(raw("a.parquet", stream.getvalue()))

@@ -93,3 +93,9 @@ def test_a_file_that_mixes_both_kinds_is_refused(raw):
 def test_a_byte_that_is_not_utf8_is_named(raw):
     with pytest.raises(DataError, match="0xff"):
         read_split(raw("train.jsonl", ROW.encode() + b"\xff\n"))
+
+
+def test_a_row_that_is_nested_too_deeply_is_an_error_with_its_line(raw):
+    deep = '{"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a", "x": %s}]}'
+    with pytest.raises(DataError, match=r"t\.jsonl:2: .*nested too deeply"):
+        read_split(raw("t.jsonl", ROW + deep % ("[" * 500 + "]" * 500) + "\n"))

@@ -98,3 +98,11 @@ def test_a_text_is_shown_on_one_line():
 def test_an_unknown_key_without_a_near_one_lists_the_section(desk):
     said = desk.refuse("data: {split: {xyzzy: 1}}")
     assert "one of the keys of `data.split`: `train`, `val`, `test`" in said
+
+
+def test_no_more_faults_are_told_than_a_person_reads():
+    said = str(as_error(Fault(f"data.yaml:{line}", "Seen.") for line in range(1, 5001))).splitlines()
+    assert said[0] == "There are 5000 faults in the config."
+    assert said[100] == "data.yaml:100: Seen."
+    assert said[101] == "... and 4900 more."
+    assert len(said) == 103  # and the code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import pytest
@@ -213,3 +214,35 @@ def test_the_smoke_run_is_small_and_the_others_are_what_they_say(root: Path):
     for backend in ("bnb", "unsloth"):
         tuning = load_config(root / "configs" / f"run_{backend}.yaml").tuning
         assert (tuning.mode, tuning.backend) == ("qlora", backend)
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "pipe"])
+def test_what_never_ends_is_not_opened(desk, name):
+    os.mkfifo("pipe")
+    said = desk.refuse(f"seed: 1\ninclude: {name}\n")
+    assert said.startswith(f"mine.yaml:2: The config `{name}` cannot be read (it is a device, a pipe or a socket).")
+
+
+def test_what_is_too_large_for_a_config_is_not_read(desk):
+    desk.write("#" * 100_001, "weights.yaml")
+    assert "`weights.yaml` cannot be read (it has 97.7 KiB, more than any config)" in desk.refuse(
+        "include: weights.yaml"
+    )
+    assert desk.load("#" * 100_000) == Config()
+
+
+def test_files_that_double_with_every_include_end_in_a_word(desk):
+    """2^40 readings, were they made."""
+    for number in range(40):
+        desk.write(f"include: [d{number + 1}.yaml, d{number + 1}.yaml]\n", f"d{number}.yaml")
+    desk.write("seed: 1\n", "d40.yaml")
+    said = desk.refuse_file("d0.yaml")
+    assert "More than 100 files are included." in said
+    assert said.count("are included") == 1
+
+
+@pytest.mark.parametrize("written", ['"a\\0b"', '"\\ud800.yaml"'])
+def test_a_name_that_no_file_can_have(desk, written):
+    said = desk.refuse(f"include: {written}\n")
+    assert said.startswith("mine.yaml:1: No file can have the name ")
+    said.encode("utf-8")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from sftlib.config import to_yaml
+
 BATCH = "train: {{batch_size: {}, grad_accum: {}, effective_batch_size: {}}}"
 
 
@@ -140,7 +142,9 @@ def test_the_plain_backend_has_no_4_bit_weights(desk):
 
 def test_adapter_settings_beside_full(desk):
     assert "`tuning.lora.r` is set" in desk.refuse("tuning: {mode: full, lora: {r: 4}}")
-    assert desk.load("tuning: {lora: {r: 4}}", "tuning.mode=full").tuning.mode == "full"
+    config = desk.load("tuning: {lora: {r: 4}}", "tuning.mode=full")
+    assert (config.tuning.mode, config.tuning.lora.r) == ("full", 16)
+    assert desk.load(to_yaml(config)) == config  # a run is taken up again from the config that it wrote down
     assert desk.load("tuning: {mode: full, lora: {r: 16}}").tuning.mode == "full"
 
 

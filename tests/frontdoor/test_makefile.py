@@ -28,6 +28,8 @@ LINES = {
         f"{{python}} scripts/render_template.py {BASE} --from styled",
     ],
     "check": [f"{{python}} scripts/check.py {BASE}"],
+    "rehearse": [f"{{python}} scripts/rehearse.py {BASE}"],
+    "rehearse RAW=a.csv": [f"{{python}} scripts/rehearse.py {BASE} --raw_path 'a.csv'"],
     "estimate": [f"{{python}} scripts/estimate.py {BASE}"],
     "estimate CARD=12": [f"{{python}} scripts/estimate.py {BASE} --card '12'"],
     "estimate-verify": [f"{{python}} scripts/estimate.py {BASE} --verify"],
@@ -98,6 +100,8 @@ LINES = {
     "tb-clean": ["{python} scripts/tensorboard_server.py clean"],
     "tb-open": ["{python} scripts/tensorboard_server.py open"],
     "test": ["OMP_NUM_THREADS=1 {python} -m pytest --numprocesses=auto"],
+    "fuzz": ["OMP_NUM_THREADS=1 {python} -m pytest -q tests/fuzz"],
+    "fuzz CASE=data:137": ["CASE='data:137' OMP_NUM_THREADS=1 {python} -m pytest -q tests/fuzz"],
 }  # fmt: skip
 PROMISED = [
     "help", "install", "setup-dirs", "process", "style", "render", "full-pipeline", "check", "train",
@@ -105,7 +109,7 @@ PROMISED = [
     "eval-val",
     "eval-test", "eval-quick", "eval-full", "infer", "infer-batch", "infer-interactive", "download-model",
     "merge", "merge-bf16", "merge-test", "tensorboard", "tb-stop", "tb-clean", "tb-open", "clean", "lint",
-    "test", "estimate", "estimate-verify", "install-unsloth", "verify-unsloth",
+    "test", "fuzz", "rehearse", "estimate", "estimate-verify", "install-unsloth", "verify-unsloth",
 ]  # fmt: skip
 
 
@@ -208,7 +212,13 @@ def test_clean_deletes_what_can_be_made_again_and_nothing_else(tmp_path: Path) -
     (tmp_path / "Makefile").symlink_to(ROOT / "Makefile")
     assert run("make", "setup-dirs", folder=tmp_path).returncode == 0
     kept = ["data/raw/mine.csv", "models/m/weights", "outputs/run/adapter/w", "adapters/last", "data/sample/s.jsonl"]
-    gone = ["data/processed/train.jsonl", "data/processed_with_style/x", "data/rendered/x", "outputs/.cache/x"]
+    gone = [
+        "data/processed/train.jsonl",
+        "data/processed_with_style/x",
+        "data/rendered/x",
+        "outputs/.cache/x",
+        "outputs/.rehearsal/x",
+    ]
     gone += [".pytest_cache/x", "scripts/sftlib/__pycache__/x.pyc", "tests/__pycache__/x.pyc"]
     for name in kept + gone:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from memory.memory_parts import allocated
 from tiny_training import PAD, llama, make_rows, with_lora
 from torch import nn
 from transformers import Trainer, TrainerCallback
@@ -181,6 +182,15 @@ def test_evaluation_holds_no_logits_and_goes_from_long_to_short(make_trainer) ->
     output = trainer.evaluation_loop(trainer.get_eval_dataloader(), "Evaluation")
     assert output.predictions is None
     assert output.num_samples == 11
+
+
+def test_the_peak_of_evaluation_is_at_most_that_of_training(make_trainer) -> None:
+    """The same rows in the same batches: logits of whole batches would be many times the rest."""
+    rows = make_rows(8, seed=9)
+    trainer = make_trainer(llama(), rows, eval_set=rows, train={"batch_size": 4, "max_steps": 2})
+    _, _, training = allocated(trainer.train)
+    _, _, evaluation = allocated(trainer.evaluate)
+    assert 0 < evaluation <= training
 
 
 def test_evaluation_without_a_supervised_token_is_an_error(make_trainer) -> None:

@@ -167,6 +167,21 @@ def test_out_of_memory_halves_the_batch_and_is_said_once(speaker, prompts, monke
     assert len(said) == 1
 
 
+def test_the_longest_prompts_go_first(speaker, prompts, monkeypatch):
+    """A batch too large fails at once, and neighbours of one length waste no padding."""
+    lengths = []
+    real = generate._Decoder.answer
+
+    def noted(self, batch, stream):
+        lengths.extend(len(prompt.ids) for prompt in batch)
+        return real(self, batch, stream)
+
+    monkeypatch.setattr(generate._Decoder, "answer", noted)
+    answers(speaker, prompts, batch_size=2)
+    assert len(set(lengths)) > 1
+    assert lengths == sorted(lengths, reverse=True)
+
+
 def test_out_of_memory_with_a_single_prompt_is_an_error(speaker, prompts, monkeypatch):
     def full(*_):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")

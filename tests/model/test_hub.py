@@ -16,7 +16,7 @@ from huggingface_hub import constants, errors
 from sftlib.config.schema import ModelSection
 from sftlib.errors import MachineError, ModelError
 from sftlib.model import hub
-from sftlib.model.store import fetch_model, find_config
+from sftlib.model.store import fetch_model, find_config, find_text
 
 COMMIT = "c" * 40
 BIG = bytes(range(256)) * 4096  # 1 MiB
@@ -212,6 +212,22 @@ def test_a_config_comes_alone(server: Hub, tmp_path: Path, monkeypatch):
     assert {path for _, path, _ in server.requests if "/resolve/" in path} == {
         f"/org/model/resolve/{COMMIT}/config.json"
     }
+
+
+def test_config_and_tokenizer_come_without_weights_and_code(server: Hub, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    folder = find_text(section(tmp_path))
+    names = {"config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
+    assert {path.name for path in folder.iterdir()} == names
+    assert not (tmp_path / "models").exists()
+    assert {path.rpartition("/")[2] for _, path, _ in server.requests if "/resolve/" in path} == names
+
+
+def test_a_stored_model_is_described_without_a_socket(tmp_path: Path, no_network: None):
+    stored = tmp_path / "models" / "org--model"
+    stored.mkdir(parents=True)
+    (stored / "config.json").write_text("{}")
+    assert find_text(section(tmp_path)) == stored
 
 
 def test_a_repository_without_a_config(server: Hub, tmp_path: Path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,6 +80,28 @@ def test_sharded_base_and_sharded_output(stored, make_adapter, tmp_path: Path):
     assert all(sum(t.nbytes for t in load_file(f).values()) <= max(10_000, biggest) for f in files)
     assert {f.name for f in files} == {f.name for f in (tmp_path / "merged").glob("*.safetensors")}
     assert_equal_to_peft(tmp_path / "merged", stored.folder, adapter, torch.float32)
+
+
+def test_memory_is_bounded_by_a_shard(stored, make_adapter, tmp_path: Path, monkeypatch):
+    """Of the base's tensors only those of the shard at hand are alive, and the one that is being folded."""
+    adapter = make_adapter()
+    refs: list[weakref.ref] = []
+    alive: list[int] = []
+    real = merge._tensors
+
+    def watched(*args):
+        for name, tensor in real(*args):
+            if "embed_tokens" not in name:  # larger than all the others of this model
+                refs.append(weakref.ref(tensor))
+                alive.append(sum(one.nbytes for ref in refs if (one := ref()) is not None))
+            yield name, tensor
+            del tensor
+
+    monkeypatch.setattr(merge, "_tensors", watched)
+    merge_adapter(stored, adapter, tmp_path / "merged", torch.float32, shard_bytes=10_000)
+    total = sum(t.nbytes for name, t in weights_of(stored.folder).items() if "embed_tokens" not in name)
+    assert max(alive) <= 10_000 + 2 * 8_192  # a shard, the tensor that opens the next, the one before it
+    assert total > 2 * max(alive)
 
 
 def test_loads_with_plain_transformers(stored, make_adapter, tmp_path: Path, no_network: None):

@@ -14,6 +14,7 @@ Worst bug: a wrong character read without an error (tests/chat/test_readers.py).
 from __future__ import annotations
 
 import codecs
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -102,7 +103,8 @@ def _bad_byte(path: Path, encoding: str, error: UnicodeError, read: int, line: i
         return DataError(f"The file is not {encoding.upper()}: {error}.", where=str(path), cure=_ENCODING_CURE)
     offset = read - len(error.object) + error.start
     before = bytes(error.object[: error.start])
-    line += before.decode(encoding, "replace").count("\n")
+    with contextlib.suppress(UnicodeError):  # idna and its like know no "replace"
+        line += before.decode(encoding, "replace").count("\n")
     return DataError(
         f"Byte 0x{error.object[error.start]:02x} at offset {offset} is not {encoding.upper()} ({error.reason}).",
         where=f"{path}:{line}",

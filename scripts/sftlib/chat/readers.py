@@ -17,6 +17,7 @@ Worst bug: a row that vanishes, or a row under the wrong place (tests/chat/test_
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -216,8 +217,7 @@ def _delimited(blocks: Iterable[str], where: str, delimiter: str) -> Rows:
     lines = _Lines(blocks, where)
     records = csv.reader(lines, delimiter=delimiter, strict=True)
     header = [name.strip() or f"column {index}" for index, name in enumerate(_header(records, where), 1)]
-    if twice := next((name for name in header if header.count(name) > 1), None):
-        raise DataError(f"Two columns are named {twice!r}.", where=f"{where}:1", cure="Give each column its own name.")
+    _refuse_same_names(header, f"{where}:1")
     while True:
         lines.record.clear()
         source = f"{where}:{records.line_num + 1}"
@@ -270,6 +270,12 @@ def _header(records: Iterator[list[str]], where: str) -> list[str]:
         ) from None
 
 
+def _refuse_same_names(columns: Sequence[str], where: str) -> None:
+    """DataError when two columns have one name: of a row only one of the two would be left."""
+    if twice := next((name for name, count in Counter(columns).items() if count > 1), None):
+        raise DataError(f"Two columns are named {twice!r}.", where=where, cure="Give each column its own name.")
+
+
 def _is_endless(error: csv.Error) -> bool:
     return "unexpected end of data" in str(error) or "field larger" in str(error)
 
@@ -281,13 +287,20 @@ def _parquet(path: Path, name: str, size: int, on_bytes: OnBytes | None) -> Rows
     number = 0
     try:
         with pyarrow.parquet.ParquetFile(path, memory_map=True) as file:
+            _refuse_same_names(file.schema_arrow.names, name)
             for batch in file.iter_batches(batch_size=256):
                 for value in batch.to_pylist():
                     number += 1
                     yield RawRow(value, f"{name}:{number}")
                 if on_bytes is not None:
                     on_bytes(size * batch.num_rows // max(file.metadata.num_rows, 1))
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
+    except (
+        pyarrow.ArrowException,
+        OSError,
+        ValueError,
+        ArithmeticError,
+        LookupError,
+    ) as error:  # a date of year 9,999,999
         raise DataError(
             f"The Parquet file cannot be read after row {number}: {_first_line(error)}",
             where=name,

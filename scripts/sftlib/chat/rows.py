@@ -16,15 +16,17 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 SEEN_CHARS = (
     300  # of a rejected row in rejected.jsonl: enough to recognise it, not enough to double the data on the disk
 )
+MAX_NESTING = 100  # brackets in brackets; what walks through a row calls itself, and Python stops at 1000 calls
 SURROGATES = re.compile("[\ud800-\udfff]")
 NOT_TEXT = "not text"
+TOO_DEEP = "nested too deeply"
 
 
 class Number(str):
@@ -60,15 +62,28 @@ class RowError(Exception):
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON, keeping numbers as `Number`. ValueError says what is wrong, RecursionError included.
+    """Parse JSON, keeping numbers as `Number`. ValueError says what is wrong, too many brackets in each other included.
 
     Control characters inside strings are let through, cleaning.py takes them out and counts it. A key that stands twice
     in one object is refused, because one of its two values would be lost.
     """
     try:
-        return _DECODER.decode(text)
+        value = _DECODER.decode(text)
     except RecursionError:
-        raise ValueError("nested too deeply") from None
+        raise ValueError(TOO_DEEP) from None
+    if text.count("[") + text.count("{") > MAX_NESTING and is_too_deep(value):
+        raise ValueError(TOO_DEEP)
+    return value
+
+
+def is_too_deep(value: Any) -> bool:
+    """Whether lists and objects lie in each other more than MAX_NESTING deep."""
+    level = [value]
+    for _ in range(MAX_NESTING + 1):
+        level = [item for one in level for item in _inside(one)]
+        if not level:
+            return False
+    return True
 
 
 def is_missing(value: Any) -> bool:
@@ -137,6 +152,12 @@ def clip(text: str) -> str:
     """The beginning of a text, fit to be written as UTF-8."""
     text = text if len(text) <= SEEN_CHARS else text[:SEEN_CHARS] + "…"
     return SURROGATES.sub("\ufffd", text)
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, (list, tuple)) else ()
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

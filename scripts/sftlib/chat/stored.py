@@ -20,7 +20,7 @@ from ..errors import DataError
 from ..files import numbered_lines
 from .cleaning import clean
 from .conversation import Conversation
-from .rows import RowError
+from .rows import TOO_DEEP, RowError, is_too_deep
 
 FORMS = '{"system", "user", "assistant"}, {"messages": [...]}, or {"input", "target"}'
 
@@ -95,6 +95,8 @@ def _row(line: str, where: str) -> Conversation | RenderedPair:
         ) from None
     if not isinstance(row, dict):
         raise _not_a_row("it is no object", where)
+    if is_too_deep(row):
+        raise _not_a_row(TOO_DEEP, where)
     row.setdefault("source", where)
     if "input" in row and "target" in row:
         return _pair(row, where)

@@ -84,6 +84,7 @@ MEANT = {  # what other tools call it (transformers, peft, TRL, axolotl, LLaMA-F
     "warmup": "train.warmup_ratio",
     "warmup_steps": "train.warmup_ratio",
 }
+MOST_TOLD = 100  # faults; a file with more of them is something else than a config
 INCLUDES = ("includes", "extends", "inherit", "inherits", "defaults", "base", "base_config", "import", "imports")
 
 
@@ -105,11 +106,13 @@ def as_error(faults: Iterable[Fault]) -> ConfigError:
         fault = faults[0]
         return ConfigError(fault.seen, where=fault.place, expected=fault.expected, cure=fault.cure, code="E201")
     lines = [f"There are {len(faults)} faults in the config."]
-    for fault in faults:
+    for fault in faults[:MOST_TOLD]:
         first, *more = str(
             ConfigError(fault.seen, where=fault.place, expected=fault.expected, cure=fault.cure)
         ).splitlines()
         lines += [first, *(f"    {line}" for line in more)]
+    if len(faults) > MOST_TOLD:
+        lines.append(f"... and {len(faults) - MOST_TOLD} more.")
     return ConfigError("\n".join(lines), code="E201")
 
 

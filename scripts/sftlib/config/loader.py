@@ -15,6 +15,7 @@ Worst bug: a key that is written and does not arrive (tests/config/test_loader.p
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,11 +23,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from .faults import Fault, as_error, nearest_choice
+from .faults import Fault, as_error, nearest_choice, shown
 from .keys import Key, keys, owner
 from .reading import NUMBER, Layer, Setting, read_file, read_override
 from .rules import Draft, check, follow
 from .schema import Config
+
+MOST_FILES = 100  # that one config includes, one that is included twice counted twice
+_FEWER = "Include fewer; a file that two others include is read twice."
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -58,9 +62,19 @@ def load_with_origins(path: str | Path, overrides: Sequence[str] = ()) -> tuple[
 def _read_files(path: Path) -> list[Layer]:
     """The layers of a file: those of the files it includes, then its own."""
     read: dict[Path, Layer] = {}
+    visits = itertools.count()
 
     def visit(path: Path, asked_by: str, chain: tuple[Path, ...]) -> Iterable[Layer]:
-        real, name = Path(os.path.realpath(path)), _short(path)
+        if (earlier := next(visits)) > MOST_FILES:
+            if earlier == MOST_FILES + 1:
+                yield Layer(faults=[Fault(asked_by, f"More than {MOST_FILES} files are included.", cure=_FEWER)])
+            return
+        try:
+            real = Path(os.path.realpath(path))
+        except ValueError:  # a zero byte, or half a character
+            seen = f"No file can have the name `{shown(str(path))}`."
+            yield Layer(faults=[Fault(asked_by, seen, cure="Name a file of configs/.")])
+            return
         if real in chain:
             circle = " -> ".join(_short(p) for p in (*chain[chain.index(real) :], real))
             yield Layer(
@@ -75,8 +89,8 @@ def _read_files(path: Path) -> list[Layer]:
             return
         if real not in read:
             try:
-                read[real] = read_file(path, name)
-            except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+                read[real] = read_file(path, _short(path))
+            except OSError as error:
                 read[real] = Layer(faults=[_unreadable(path, asked_by, error)])
         for include in read[real].includes:
             yield from visit(path.parent / include.value, include.place, (*chain, real))
@@ -85,7 +99,7 @@ def _read_files(path: Path) -> list[Layer]:
     return list(visit(path, "", ()))
 
 
-def _unreadable(path: Path, asked_by: str, error: OSError | ValueError) -> Fault:
+def _unreadable(path: Path, asked_by: str, error: OSError) -> Fault:
     name = _short(path)
     if isinstance(error, FileNotFoundError):
         neighbours = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
@@ -96,11 +110,7 @@ def _unreadable(path: Path, asked_by: str, error: OSError | ValueError) -> Fault
         return Fault(
             asked_by, f"There is no config `{name}` (in {Path.cwd()}).", cure=cure or "Name a file of configs/."
         )
-    problem = (
-        "is a folder"
-        if isinstance(error, IsADirectoryError)
-        else f"cannot be read ({getattr(error, 'strerror', error)})"
-    )
+    problem = "is a folder" if isinstance(error, IsADirectoryError) else f"cannot be read ({error.strerror})"
     return Fault(asked_by, f"The config `{name}` {problem}.", expected="a YAML file")
 
 

@@ -14,19 +14,23 @@ Worst bug: a value read as something else than what was written (tests/config/te
 
 from __future__ import annotations
 
+import errno
 import re
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ..units import human_bytes
 from .faults import Fault, shown, unknown_key
 from .keys import Key, join, keys, sections
 
 BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}  # YAML 1.1
 NULLS = ("", "~", "null", "none")  # `None` is Python's word, and nobody means a run called None
 NUMBER = re.compile(r"[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?")
+LARGEST_FILE = 100_000  # bytes; every key with its comment takes 20,000, and PyYAML reads as many in 0.3 s
 LARGEST_WHOLE = 2**63 - 1  # what torch and Arrow can hold
 DURATION = re.compile(r"(?=.)(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m(?:in)?)?(?:(?P<s>\d+(?:\.\d+)?)s)?")
 OTHER_SPELLINGS = {
@@ -68,8 +72,13 @@ class Layer:
 
 
 def read_file(path: Path, name: str) -> Layer:
-    """Read the file at `path`; `name` is how messages call it. OSError when it cannot be opened."""
+    """Read the file at `path`; `name` is how messages call it. OSError when it cannot be opened or is no file."""
     layer = Layer()
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # a pipe or /dev/zero may never end
+        raise OSError(errno.EINVAL, "it is a device, a pipe or a socket")
+    if status.st_size > LARGEST_FILE:
+        raise OSError(errno.EFBIG, f"it has {human_bytes(status.st_size)}, more than any config")
     node = _compose(_decode(path.read_bytes(), name, layer), name, layer)
     if node is not None:
         _Reader(layer, name).read_document(node)

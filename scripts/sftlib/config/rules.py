@@ -24,6 +24,7 @@ from .reading import Setting
 MICRO, ACCUM, EFFECTIVE = "train.batch_size", "train.grad_accum", "train.effective_batch_size"
 EVALUATE, BEST, PATIENCE = "train.eval_strategy", "train.load_best_model_at_end", "train.early_stopping_patience"
 METRIC, GREATER = "train.metric_for_best_model", "train.greater_is_better"
+MODE = "tuning.mode"
 SCHEDULES = (  # when, every so many steps, so many times an epoch
     (EVALUATE, "train.eval_steps", "train.evals_per_epoch"),
     ("train.save_strategy", "train.save_steps", "train.saves_per_epoch"),
@@ -82,6 +83,9 @@ def follow(draft: Draft) -> None:
         draft.follow(BEST, False, EVALUATE)
     if _is_contrary(draft) and draft.is_newer(METRIC, GREATER):
         draft.follow(GREATER, None, METRIC)
+    for name in _idle_adapter(draft):
+        if draft.is_newer(MODE, name):
+            draft.follow(name, keys()[name].default, MODE)
 
 
 def check(draft: Draft) -> Iterator[Fault]:
@@ -226,16 +230,20 @@ def _precision(draft: Draft) -> Iterator[Fault]:
 
 
 def _mode(draft: Draft) -> Iterator[Fault]:
-    if draft["tuning.mode"] == "qlora" and draft["tuning.backend"] == "plain":
+    if draft[MODE] == "qlora" and draft["tuning.backend"] == "plain":
         seen = "`tuning.mode` is `qlora`, and `tuning.backend` `plain` has no 4-bit weights."
         cure = "Set tuning.backend to bnb, or tuning.mode to lora."
-        yield draft.fault(seen, "tuning.mode", "tuning.backend", cure=cure)
-    if draft["tuning.mode"] == "full":
-        for name, key in keys().items():
-            is_asked = draft[name] != key.default and not draft.is_newer("tuning.mode", name)
-            if name.startswith("tuning.lora.") and is_asked:
-                seen = f"`{name}` is set, and `tuning.mode` `full` trains no adapter."
-                yield draft.fault(seen, name, "tuning.mode", cure=f"Take {name} away, or set tuning.mode to lora.")
+        yield draft.fault(seen, MODE, "tuning.backend", cure=cure)
+    for name in _idle_adapter(draft):
+        seen = f"`{name}` is set, and `tuning.mode` `full` trains no adapter."
+        yield draft.fault(seen, name, MODE, cure=f"Take {name} away, or set tuning.mode to lora.")
+
+
+def _idle_adapter(draft: Draft) -> list[str]:
+    """Settings of an adapter that nothing trains."""
+    if draft[MODE] != "full":
+        return []
+    return [name for name, key in keys().items() if name.startswith("tuning.lora.") and draft[name] != key.default]
 
 
 def _kind(draft: Draft) -> Iterator[Fault]:

@@ -32,7 +32,8 @@ from .quiet import quiet
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
-NEEDED = (".json", ".jinja", ".model", ".txt", ".safetensors")  # configs, tokenizers of every kind, weights
+TEXT = (".json", ".jinja", ".model", ".txt")  # configs, tokenizers of every kind
+NEEDED = (*TEXT, ".safetensors")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 MIB = 2**20
 
@@ -85,6 +86,16 @@ def download_config(name: str, revision: str | None) -> Path:
                 f"{name} has no config.json.", where="model.name", expected="a model for transformers",
                 cure="Take another repository of this model.",
             ) from error  # fmt: skip
+
+
+def download_text(name: str, revision: str | None) -> Path:
+    """Fetch config and tokenizer of one commit, without weights, into the hub's own cache; the folder they are in."""
+    api = HfApi()
+    with _explained(name, revision), quiet():
+        info = api.model_info(name, revision=revision)
+        paths = [file.rfilename for file in info.siblings or ()]
+        wanted = [path for path in paths if "/" not in path and path.endswith(TEXT)]
+        return Path(api.snapshot_download(name, revision=info.sha, allow_patterns=wanted))
 
 
 def _needed_files(info: ModelInfo, name: str, with_code: bool) -> dict[str, int]:

@@ -31,6 +31,7 @@ from ..units import human_bytes
 
 SOURCE_FILE = "source.json"
 PIP = "pip:"
+DESCRIBED = "a stored model, a folder with a config.json, or org/name on the hub"
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
@@ -79,36 +80,69 @@ def fetch_model(section: ModelSection) -> StoredModel:
 
 def find_config(section: ModelSection) -> Path:
     """The model's config.json, without its weights: from the store or a folder, else that one file from the hub."""
+    folder = _home(section)
+    if (folder / "config.json").is_file():
+        return folder / "config.json"
+    if _is_carried(section.name):
+        raise ModelError(
+            f"{section.name} is not in the store, and its config.json comes with its weights.", where=str(folder),
+            expected=DESCRIBED, cure=f"Run `make download-model MODEL={section.name}` first.",
+        )  # fmt: skip
+    _require_hub(section, folder)
+    from .hub import download_config
+
+    return download_config(section.name, section.revision)
+
+
+def find_text(section: ModelSection) -> Path:
+    """A folder with the model's config.json and tokenizer: the store's or its own, else those files from the hub.
+
+    A model that comes as one file is fetched as a whole.
+    """
+    folder = _home(section)
+    if (folder / "config.json").is_file():
+        return folder
+    if _is_carried(section.name):
+        return fetch_model(section).folder
+    _require_hub(section, folder)
+    from .hub import download_text
+
+    return download_text(section.name, section.revision)
+
+
+def _home(section: ModelSection) -> Path:
+    """Where the files of a model are, if they are here."""
     name, store = section.name, Path(section.local_dir)
     if name == "auto":
         raise ValueError("model.name must be settled before its config is looked for")
     suffix = f"@{section.revision}" if section.revision else ""
     if name.startswith(PIP):
-        folder = store / re.split(r"[=<>!~\[ ]", name.removeprefix(PIP), maxsplit=1)[0]
-    elif name.endswith(".gguf"):
-        folder = store / Path(name).expanduser().stem
-    elif Path(name).expanduser().is_dir():
-        folder = Path(name).expanduser()
-    else:
-        folder = store / (name + suffix).replace("/", "--")
-    if (folder / "config.json").is_file():
-        return folder / "config.json"
+        return store / re.split(r"[=<>!~\[ ]", name.removeprefix(PIP), maxsplit=1)[0]
+    if name.endswith(".gguf"):
+        return store / Path(name).expanduser().stem
+    if Path(name).expanduser().is_dir():
+        return Path(name).expanduser()
+    return store / (name + suffix).replace("/", "--")
+
+
+def _is_carried(name: str) -> bool:
+    """Whether weights, config and tokenizer come in one file."""
+    return name.startswith(PIP) or name.endswith(".gguf")
+
+
+def _require_hub(section: ModelSection, folder: Path) -> None:
+    """ModelError when the hub may not be asked, or cannot know this name."""
+    name = section.name
     if not HUB_ID.fullmatch(name) or folder == Path(name).expanduser():
-        is_carried = name.startswith(PIP) or name.endswith(".gguf")
         raise ModelError(
-            f"{name} is not in the store, and its config.json comes with its weights."
-            if is_carried else f"There is no config.json for `{name}`.", where=str(folder),
-            expected="a stored model, a folder with a config.json, or org/name on the hub",
-            cure=f"Run `make download-model MODEL={name}` first." if is_carried else "Check the spelling or the path.",
+            f"There is no config.json for `{name}`.", where=str(folder), expected=DESCRIBED,
+            cure="Check the spelling or the path.",
         )  # fmt: skip
     if is_offline():
         raise ModelError(
             f"{name} is not in the store, and HF_HUB_OFFLINE forbids fetching its config.json.", where=str(folder),
             cure="Unset HF_HUB_OFFLINE, or put the model's config.json into a folder and name that folder.",
         )  # fmt: skip
-    from .hub import download_config
-
-    return download_config(name, section.revision)
 
 
 def is_offline() -> bool:
