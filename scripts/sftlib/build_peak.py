@@ -114,8 +114,9 @@ def case_config(config: Config, case: Case, folder: Path) -> Config:
     train = config.train.model_copy(
         update={
             "batch_size": 2, "grad_accum": 2, "effective_batch_size": 4, "max_steps": STEPS, "learning_rate": 1e-5,
-            "gradient_checkpointing": case.checkpointing, "eval_strategy": "no", "eval_steps": None,
-            "evals_per_epoch": None, "save_strategy": "no", "save_steps": None, "saves_per_epoch": None,
+            "gradient_checkpointing": case.checkpointing, "activation_offload": False,
+            "eval_strategy": "no", "eval_steps": None, "evals_per_epoch": None, "save_strategy": "no",
+            "save_steps": None, "saves_per_epoch": None,
             "load_best_model_at_end": False, "early_stopping_patience": None,
         }
     )  # fmt: skip
@@ -153,7 +154,7 @@ def train_on_noise(
     if backend.mode != "full":
         model = attach_adapter(model, config.tuning.lora, seed=config.seed)
     if config.train.gradient_checkpointing:
-        enable_gradient_checkpointing(model)
+        enable_gradient_checkpointing(model, offload=config.train.activation_offload)
     trainer = build_trainer(
         model, train=config.train, logging=config.logging, run=open_run(scratch / "runs", "noise", "never"),
         precision=precision.name, device=device.kind, seed=config.seed,

@@ -7,12 +7,14 @@ Worst bug: a key of the config that does not arrive anywhere (tests/test_chain.p
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .build import Prepared, Text, load_base
+from .build_batch import Probe, settle_batch
 from .config.schema import Config
 from .config.writing import to_yaml
 from .files import sha256_text, write_text
@@ -46,6 +48,11 @@ def train(
         return run, _train(run, config, text, splits, backend, device)
 
 
+def foresee(config: Config, text: Text, splits: Mapping[str, Prepared]) -> Config:
+    """The config as far as it is settled before a training starts: on a GPU the batch may stay open."""
+    return settle_batch(config, text, splits["train"].examples, find_device()).config
+
+
 def _train(
     run: RunFolder, config: Config, text: Text, splits: Mapping[str, Prepared], backend: Backend, device: Device
 ) -> FitReport:
@@ -55,26 +62,34 @@ def _train(
 
     precision = choose_precision(config.train.bf16, config.train.fp16, device)
     base = describe_base(text.stored, backend.quantization)
+    code = code_revision()
+
+    @functools.cache
+    def load_model() -> Any:
+        set_seed(config.seed)
+        model = load_base(backend, text.stored.folder, config.model, precision, device, training=True)
+        return model if backend.mode == "full" else attach_adapter(model, config.tuning.lora, seed=config.seed)
+
+    kind = {"base": base.fingerprint, "backend": backend.name, "code": code["scripts"]}
+    batch = settle_batch(config, text, splits["train"].examples, device, Probe(run, load_model, precision.name, kind))
+    config = batch.config
     settings = matching_settings(config.model_dump())
     stamp = Stamp(
         data={name: prepared.digest for name, prepared in splits.items()},
         template=sha256_text(text.template.identity), tokenizer=tokenizer_digest(text.stored.folder), settings=settings,
         base={"name": base.name, "revision": base.revision, "fingerprint": base.fingerprint}, backend=backend.name,
-        code=code_revision(),
+        code=code,
     )  # fmt: skip
     refuse_to_mix(run, stamp, config.train.resume)
     stamp.write(run)
     write_text(run.config, to_yaml(config.model_copy(update={"run_name": run.name})))
 
-    set_seed(config.seed)
-    model = load_base(backend, text.stored.folder, config.model, precision, device, training=True)
-    if backend.mode != "full":
-        model = attach_adapter(model, config.tuning.lora, seed=config.seed)
+    model = load_model()
     if config.train.gradient_checkpointing:
-        enable_gradient_checkpointing(model)
+        enable_gradient_checkpointing(model, offload=config.train.activation_offload)
     write_backend(
         run, asked=backend.asked, used=backend.name, reason=backend.reason, mode=backend.mode, dtype=precision.name,
-        attention=model.config._attn_implementation, device=asdict(device),
+        attention=model.config._attn_implementation, device=asdict(device), batch=batch.report(),
     )  # fmt: skip
     validation = splits.get("val")
     trainer = build_trainer(

@@ -10,7 +10,7 @@ Worst bug: a best checkpoint that was never saved (tests/config/test_settling.py
 
 from __future__ import annotations
 
-from .schema import Config
+from .schema import Config, TrainSection
 
 
 def settle_schedule(config: Config) -> tuple[Config, list[str]]:
@@ -32,6 +32,37 @@ def settle_schedule(config: Config) -> tuple[Config, list[str]]:
         "train.load_best_model_at_end needs a checkpoint where there is an evaluation."
     )
     return config.model_copy(update={"train": train.model_copy(update=follows)}), [message]
+
+
+def settle_stated_batch(train: TrainSection, device: str) -> tuple[TrainSection, list[str]]:
+    """The batch as far as a device (cuda, cpu, mps) says; what it cannot have is said in a sentence.
+
+    Where train.batch_size stays `auto`, a look at the memory decides it, and with it the `auto` of accumulation,
+    checkpointing and offload (build_batch.py).
+    """
+    size, accumulation, effective = train.batch_size, train.grad_accum, train.effective_batch_size
+    checkpointing, offload, messages = train.gradient_checkpointing, train.activation_offload, []
+    if offload is True and device != "cuda":
+        messages = [
+            f"train.activation_offload is left out: it moves what a GPU stores to main memory, and this is a {device}."
+        ]
+    if device != "cuda":
+        offload = False
+    elif offload is True:
+        checkpointing = True
+    if size == "auto" and accumulation != "auto":
+        size = effective // accumulation
+    if size != "auto":
+        if accumulation == "auto":
+            accumulation = 1 if effective is None else effective // size
+        effective = size * accumulation
+        checkpointing = device == "cuda" if checkpointing == "auto" else checkpointing
+        offload = False if offload == "auto" else offload
+    settled = {
+        "batch_size": size, "grad_accum": accumulation, "effective_batch_size": effective,
+        "gradient_checkpointing": checkpointing, "activation_offload": offload,
+    }  # fmt: skip
+    return train.model_copy(update=settled), messages
 
 
 def unheeded(config: Config) -> list[str]:
