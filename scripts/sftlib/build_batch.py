@@ -125,7 +125,7 @@ def settle_batch(
 
     choice, found, why = kept.recall(), None, "remembered from an earlier run"
     if choice is None or choice.size not in sizes or choice[1:] not in ladder:
-        found = _probe(config, text, rows, device, probe, sizes, ladder, processes)
+        found = _probe(config, text, rows, device, probe, sizes, ladder, effective)
         choice, why = found.chosen.choice, "found by trial"
         kept.remember(choice)
     settled = with_choice(config, choice, effective)
@@ -165,27 +165,24 @@ def _estimated(config: Config, text: Text, longest: int, device: Device, sizes: 
 
 def _probe(
     config: Config, text: Text, rows: ExampleDataset, device: Device, probe: Probe, sizes: Sequence[int],
-    ladder: Sequence[tuple[bool, bool]], processes: int,
+    ladder: Sequence[tuple[bool, bool]], effective: int,
 ) -> Found:  # fmt: skip
-    from .learn.probing import longest_rows, probing  # the Trainer takes seconds to import
+    from .learn.probing import probing  # the Trainer takes seconds to import
 
     has_display = device.kind == "cuda" and drives_display()
     share = KEPT_FREE + (KEPT_FREE_FOR_DISPLAY if has_display else 0)
     model = probe.load()
     with probing(
         model, train=config.train, run=probe.run, precision=probe.precision, device=device.kind, seed=config.seed,
-        train_set=rows, pad_id=text.tokenizer.pad_token_id, processes=processes,
+        train_set=rows, pad_id=text.tokenizer.pad_token_id, effective=effective,
     ) as trial:  # fmt: skip
         room = trial.room(device.total_bytes, share)
-        found = search(
-            trial, sizes=sizes, rungs=ladder, room=room,
-            tokens=lambda size: sum(rows.lengths[row] for row in longest_rows(rows.lengths, size)),
-        )  # fmt: skip
+        found = search(trial, sizes=sizes, rungs=ladder, room=room, tokens=trial.tokens)
     if found.chosen is None:
         smallest = with_choice(config, found.tried[-1].choice, sizes[0])
         shape = _shape(config, text)
         raise _nothing_fits(smallest, shape, device, room + CONTEXT_BYTES, max(rows.lengths), found, "may be used")
-    _say(config, found, room, share, has_display)
+    _say(with_choice(config, found.chosen.choice, effective), found, room, share, has_display)
     return found
 
 
@@ -198,7 +195,7 @@ def _say(config: Config, found: Found, room: int, share: float, has_display: boo
         console.note(f"Not even one row fits without {what}: it is turned on.")
     display = ", as a screen hangs on it" if has_display else ""
     console.note(
-        f"{_words(with_choice(config, chosen.choice, config.train.effective_batch_size))}: the fastest of "
+        f"{_words(config)}: the fastest of "
         f"{len(found.tried)} trials in {found.seconds:.0f} s, {chosen.speed:.0f} tokens/s, peak {gib(chosen.peak)} of "
         f"{gib(room)} that may be used; {share:.0%} of the card stays free{display}."
         + (" Larger ones were left out for the time they would take." if found.is_cut_short else "")

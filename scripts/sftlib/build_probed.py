@@ -23,7 +23,7 @@ from .build_batch import KEPT_FREE
 from .build_estimate import setup_of, with_choice
 from .build_peak import MODELS, Case, case_config, load_trainable, noise, write_random_model
 from .config.schema import Config
-from .learn.probing import longest_rows, probing
+from .learn.probing import probing
 from .memory.estimate import estimate
 from .memory.probe import Device, find_device
 from .memory.search import LADDER, Found, candidate_sizes, search
@@ -91,13 +91,12 @@ def _probe(config: Config, name: str, length: int, folder: Path, scratch: Path, 
         with probing(
             load_trainable(settled, folder, device), train=train, run=open_run(scratch / "runs", "noise", "never"),
             precision=choose_precision(train.bf16, train.fp16, device).name, device=device.kind, seed=settled.seed,
-            train_set=rows, pad_id=0,
+            train_set=rows, pad_id=0, effective=EFFECTIVE,
         ) as trial:  # fmt: skip
             room = trial.room(LIMIT_BYTES, KEPT_FREE)
             found = search(
-                trial, sizes=candidate_sizes(EFFECTIVE, len(rows)), rungs=LADDER, room=room,
-                tokens=lambda size: sum(rows.lengths[row] for row in longest_rows(rows.lengths, size)),
-            )  # fmt: skip
+                trial, sizes=candidate_sizes(EFFECTIVE, len(rows)), rungs=LADDER, room=room, tokens=trial.tokens
+            )
     finally:
         if device.kind == "cuda":
             torch.cuda.set_per_process_memory_fraction(1.0)

@@ -28,7 +28,7 @@ def probe(tmp_path):
     def make(model, rows, **train: Any):
         return probing(
             model, train=train_section(**SETTINGS | train), run=run, precision="fp32", device="cpu", seed=7,
-            train_set=rows, pad_id=PAD,
+            train_set=rows, pad_id=PAD, effective=8,
         )  # fmt: skip
 
     return make

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import math
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from sftlib.errors import ModelError
 from sftlib.files import read_json
 from sftlib.learn import probing
 from sftlib.memory.probe import Device
-from sftlib.memory.search import Choice, Found, Tried
+from sftlib.memory.search import Choice, Found, Tried, search
 from sftlib.model.blueprint import read_blueprint
 from sftlib.tokens.dataset import ExampleDataset
 
@@ -58,6 +60,7 @@ def probed(monkeypatch: pytest.MonkeyPatch) -> list[Choice]:
         return trial(self, *choice)
 
     monkeypatch.setattr(build_batch, "PROBED", ("cuda", "cpu"))
+    monkeypatch.setattr(build_batch, "search", partial(search, seconds=math.inf))  # however busy the machine is
     monkeypatch.setattr(probing.Trial, "__call__", watched)
     machine(monkeypatch, 64 * GIB)
     return asked

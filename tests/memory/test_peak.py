@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import math
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from sftlib.build_estimate import setup_of
 from sftlib.build_peak import Case, Compared, case_config, train_on_noise, verify, write_random_model
 from sftlib.config import Config
 from sftlib.memory.estimate import estimate
+from sftlib.memory.search import search
 from sftlib.model.blueprint import read_blueprint
 
 NUMBERS = SIZES | {"model_type": "llama", "hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 6}
@@ -83,6 +86,7 @@ def test_the_probe_s_choice_is_found_by_its_own_trials(monkeypatch: pytest.Monke
     monkeypatch.setattr(build_probed, "EFFECTIVE", 2)
     monkeypatch.setattr(build_probed, "LADDER", build_probed.LADDER[:2])  # offload pins memory, which needs a GPU
     monkeypatch.setattr(build_probed, "find_device", lambda: CPU)
+    monkeypatch.setattr(build_probed, "search", partial(search, seconds=math.inf))  # however busy it is
     (one,) = build_probed.verify(Config())
     assert one.room == int(0.97 * 8 * 2**30)
     assert [tried.choice.size for tried in one.found.tried] == [1, 2]

@@ -38,11 +38,12 @@ from .trainer import SftTrainer
 @contextlib.contextmanager
 def probing(
     model: nn.Module, *, train: TrainSection, run: RunFolder, precision: str, device: str, seed: int,
-    train_set: ExampleDataset, pad_id: int, processes: int = 1,
+    train_set: ExampleDataset, pad_id: int, effective: int,
 ) -> Iterator[Trial]:  # fmt: skip
     """Inside the block trials may be run; afterwards everything is as if none had been.
 
-    train: settled but for the batch, which is shared by so many processes. The rest is build_trainer's.
+    train: settled but for the batch.
+    effective: rows that a step of this process has. The other arguments are build_trainer's.
     """
     before = Snapshot(model)
     bare = {
@@ -56,7 +57,7 @@ def probing(
         precision=precision, device=device, seed=seed, train_set=train_set, eval_set=None, pad_id=pad_id,
     )  # fmt: skip
     try:
-        yield Trial(trainer, before, train.effective_batch_size // processes)
+        yield Trial(trainer, before, effective)
     finally:
         trainer.optimizer = None
         before.restore()
@@ -89,6 +90,11 @@ class Trial:
         if accumulation > 1:  # most of them find the gradients of earlier ones in memory
             self._micro_batch(batch)
         return seconds + self._step() / accumulation, self._peak()
+
+    def tokens(self, size: int) -> int:
+        """Of a micro-batch as it is tried, padding not counted."""
+        lengths = self.trainer.train_dataset.lengths
+        return sum(lengths[row] for row in longest_rows(lengths, size))
 
     def room(self, total_bytes: int, kept_free: float) -> int:
         """What a peak may be on a card of so many bytes, of which a share stays free."""
