@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from sftlib.config import Config, TrainSection, settle_schedule, unheeded
+from sftlib.config.settling import settle_stated_batch
 
 
 def train(**settings: object) -> Config:
@@ -99,3 +100,30 @@ def test_settings_with_effect_are_not(desk):
     assert unheeded(Config()) == []
     assert unheeded(desk.load("", "infer.top_p=0.9", "infer.top_k=5", "infer.temperature=0.7")) == []
     assert unheeded(desk.load("", "train.lr_scheduler_type=constant", "train.warmup_ratio=0")) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "stated", "settled"),
+    [
+        ("cuda", {}, ("auto", "auto", 16, "auto", "auto")),
+        ("cpu", {}, ("auto", "auto", 16, "auto", False)),
+        ("cuda", {"batch_size": 2}, (2, 8, 16, True, False)),
+        ("cpu", {"batch_size": 2}, (2, 8, 16, False, False)),
+        ("mps", {"batch_size": 2, "effective_batch_size": None}, (2, 1, 2, False, False)),
+        ("cuda", {"grad_accum": 4}, (4, 4, 16, True, False)),
+        ("cuda", {"gradient_checkpointing": False}, ("auto", "auto", 16, False, "auto")),
+        ("cuda", {"activation_offload": True}, ("auto", "auto", 16, True, True)),
+        ("cuda", {"activation_offload": True, "batch_size": 16}, (16, 1, 16, True, True)),
+        ("cpu", {"activation_offload": True, "batch_size": 16}, (16, 1, 16, False, False)),
+    ],
+)
+def test_a_batch_is_settled_as_far_as_the_device_says(device, stated, settled):
+    train, messages = settle_stated_batch(TrainSection(**stated), device)
+    found = (
+        train.batch_size, train.grad_accum, train.effective_batch_size, train.gradient_checkpointing,
+        train.activation_offload,
+    )  # fmt: skip
+    assert found == settled
+    is_left_out = stated.get("activation_offload") is True and device != "cuda"
+    assert [message.partition(" is left out")[0] for message in messages] == ["train.activation_offload"] * is_left_out
+    assert settle_stated_batch(train, device)[0] == train
