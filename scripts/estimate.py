@@ -30,9 +30,10 @@ def work(args: argparse.Namespace) -> int:
     """The config first, then the numbers."""
     settings = config.load_config(args.config, args.set)
     if args.verify:
-        from sftlib import build_peak
+        from sftlib import build_peak, build_probed
 
         build_peak.show(build_peak.verify(settings))
+        build_probed.show(build_probed.verify(settings))
         return 0
 
     from sftlib import build_estimate

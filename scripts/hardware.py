@@ -40,7 +40,7 @@ def work(args: argparse.Namespace) -> int:
         ("model", settled.model.name),
         ("tuning", f"{settled.tuning.mode}, backend {settled.tuning.backend}"),
         ("precision", "bf16" if settled.train.bf16 else "fp16" if settled.train.fp16 else "fp32"),
-        ("batch", f"{settled.train.batch_size} x {settled.train.grad_accum} examples a step"),
+        ("batch", f"{settled.train.effective_batch_size} examples a step, micro-batch {settled.train.batch_size}"),
         ("expect", ROUGH_COST.get(settled.model.name, "not known for this model; `make check` says more")),
     ]
     console.table("", ("this machine", "will use"), rows)

@@ -58,6 +58,7 @@ def work(args: argparse.Namespace) -> int:
         return 0
     build.show_lengths(splits)
     if args.dry_run:
+        settings = build_training.foresee(settings, text, splits)
         console.result(config.to_yaml(settings))
         return 0
 

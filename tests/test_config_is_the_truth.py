@@ -91,6 +91,7 @@ MUTATIONS = [
     Mutation("train.bf16", "true", "train"),
     Mutation("train.fp16", "true", "train"),
     Mutation("train.gradient_checkpointing", "true", "train"),
+    Mutation("train.activation_offload", "true", "train"),  # a CPU leaves it out with a warning
     Mutation("train.batch_size", "4", "train"),
     Mutation("train.grad_accum", "4", "train"),
     Mutation("train.effective_batch_size", "8", "train"),
@@ -238,9 +239,11 @@ def files_here() -> dict[str, Any]:
             found[name] = json.loads(path.read_text(encoding="utf-8"), object_hook=without_seconds)
         elif path.name == "backend.json":
             found[name] = read_json(path)["used"]
+        elif path.name == "stamp.json":  # it holds every setting as it was given, besides
+            found[name] = read_json(path)["warnings"]
         elif path.name.startswith("events.out"):
             found[path.parent.as_posix()] = "curves"
-        elif path.name not in ("stamp.json", "config.yaml", "summary.json"):  # these hold every setting as it was given
+        elif path.name not in ("config.yaml", "summary.json"):  # these hold every setting as it was given
             found[name] = None
     return found
 

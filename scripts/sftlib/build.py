@@ -28,7 +28,7 @@ from .chat.pairs import answers_of, one_answer_each
 from .chat.stored import StoredSplit, read_split
 from .chat.templates import ChatTemplate, choose_template
 from .config.schema import Config, ModelSection
-from .config.settling import settle_schedule, unheeded
+from .config.settling import settle_schedule, settle_stated_batch, unheeded
 from .errors import DataError
 from .files import read_json, sha256_file
 from .learn.rates import suggest_learning_rate
@@ -110,18 +110,12 @@ def settle(config: Config, device: Device | None = None) -> Config:
     backend = tuning.backend if tuning.backend != "auto" else ("bnb" if mode == "qlora" else "plain")
     fp16 = False if model.type == "seq2seq" else train.fp16  # T5 overflows in it
     precision = choose_precision(train.bf16, fp16, device)
-    accumulation = train.grad_accum
-    if accumulation == "auto":
-        accumulation = 1 if train.effective_batch_size is None else train.effective_batch_size // train.batch_size
     if train.optim.startswith("paged_") and device.kind != "cuda":
         console.note(f"{train.optim} moves no pages here: without a GPU its state is in main memory already.")
-    checkpointing = device.kind == "cuda" if train.gradient_checkpointing == "auto" else train.gradient_checkpointing
-    train = train.model_copy(
-        update={
-            "bf16": precision.name == "bf16", "fp16": precision.name == "fp16", "grad_accum": accumulation,
-            "effective_batch_size": accumulation * train.batch_size, "gradient_checkpointing": checkpointing,
-        }
-    )  # fmt: skip
+    train = train.model_copy(update={"bf16": precision.name == "bf16", "fp16": precision.name == "fp16"})
+    train, messages = settle_stated_batch(train, device.kind, checkpoints_itself=backend == "unsloth")
+    for message in messages:
+        console.warn(message)
     tuning = tuning.model_copy(update={"mode": mode, "backend": backend})
     return config.model_copy(update={"model": model, "tuning": tuning, "train": train})
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from . import build, build_backend, console
+from .build_batch import one_row_at_a_time
 from .build_estimate import Asked, estimate_settled
 from .config.schema import Config
 from .config.settling import settled_keys
@@ -125,6 +126,7 @@ class ModelLooks:
         try:
             asked = self.estimate = estimate_settled(self.config, self.machine, is_real=True)
         except ModelError as error:
+            self.config = one_row_at_a_time(self.config)
             return f"not estimated: {error.seen}"
         self.config = asked.config  # as it was estimated is how it is looked at from here on
         if asked.fits:
@@ -155,12 +157,15 @@ class ModelLooks:
         precision = choose_precision(config.train.bf16, config.train.fp16, machine)
         set_seed(config.seed)
         model = build_backend.load_trainable(self.backend, config, self.text.stored.folder, machine)
+        if config.train.gradient_checkpointing:
+            self.backend.enable_checkpointing(model, offload=config.train.activation_offload)
         rows = choose_rows(self.splits["train"].examples.examples, config.train.batch_size, machine.kind)
         console.note(f"{STEPS} steps on {', '.join(row.source for row in rows)}; nothing of them is kept.")
         with tempfile.TemporaryDirectory(prefix="sft-check-") as scratch:
             found = try_to_learn(
-                model, rows, train=config.train, mode=self.backend.mode, precision=precision.name, device=machine.kind,
-                seed=config.seed, pad_id=self.text.tokenizer.pad_token_id, scratch=Path(scratch),
+                model, rows, train=self.backend.left_to_the_trainer(config.train), mode=self.backend.mode,
+                precision=precision.name, device=machine.kind, seed=config.seed,
+                pad_id=self.text.tokenizer.pad_token_id, scratch=Path(scratch),
             )  # fmt: skip
         for fault in found.faults:
             report(fault)

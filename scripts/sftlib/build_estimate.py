@@ -10,6 +10,7 @@ Worst bug: a setting that changes memory and does not arrive here (tests/memory/
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from . import console
@@ -19,6 +20,7 @@ from .learn.logprobs import LOGITS_BYTES
 from .memory.estimate import CONTEXT_BYTES, HEADROOM, TERMS, Estimate, Setup, estimate, usable
 from .memory.plan import Change, cheapest_changes, with_all
 from .memory.probe import Device, find_device
+from .memory.search import Choice, Found, candidate_sizes, rungs, search
 from .memory.shape import ModelShape
 from .model.blueprint import read_blueprint
 from .model.kind import check_kind
@@ -63,28 +65,58 @@ def estimate_config(config: Config, card_gib: float | None) -> Asked:
 
 
 def estimate_settled(settled: Config, device: Device, *, is_real: bool) -> Asked:
-    """Estimate a settled config on a device. is_real: whether it is this machine's own."""
+    """Estimate a settled config on a device, its batch foreseen where it is open. is_real: this machine's own."""
     config_file = find_config(settled.model)
     check_kind(settled.model.type, config_file.parent)
     shape = read_blueprint(config_file, settled.tuning.lora, settled.model.attn_implementation)
-    setup = setup_of(settled, device)
     available = usable(device.total_bytes) if device.kind == "cuda" else device.free_bytes
     if is_real and device.kind == "cuda":
         # other programs may hold some of it; the context of this process is not free any more
         available = min(available, device.free_bytes + CONTEXT_BYTES)
+    if settled.train.batch_size == "auto":
+        settled = _foreseen(settled, shape, device, available)
+    setup = setup_of(settled, device)
     return Asked(settled, device, shape, setup, estimate(shape, setup), available, is_real)
 
 
-def setup_of(config: Config, device: Device) -> Setup:
-    """What of a settled config memory depends on."""
+def fit_by_estimate(
+    config: Config, shape: ModelShape, device: Device, *, sizes: Sequence[int], room: int, length: int
+) -> Found:
+    """The search for the micro-batch, with numbers in the place of trials: the largest size that fits.
+
+    length: of the longest row. The estimate knows no time; a larger micro-batch is taken to be as fast at least.
+    """
+    effective = config.train.effective_batch_size
+
+    def total(size: int, checkpointing: bool, offload: bool) -> tuple[float, int]:
+        asked = with_choice(config, Choice(size, checkpointing, offload), effective)
+        return 1.0, estimate(shape, setup_of(asked, device, length)).total
+
+    ladder = rungs(config.train.gradient_checkpointing, config.train.activation_offload)
+    return search(total, sizes=sizes, rungs=ladder, room=room, tokens=lambda size: size)
+
+
+def with_choice(config: Config, choice: Choice, effective: int) -> Config:
+    """The config with its batch cut by this choice; effective: the rows of a step, of this process."""
+    update = {
+        "batch_size": choice.size, "grad_accum": effective // choice.size,
+        "gradient_checkpointing": choice.checkpointing, "activation_offload": choice.offload,
+    }  # fmt: skip
+    return config.model_copy(update={"train": config.train.model_copy(update=update)})
+
+
+def setup_of(config: Config, device: Device, length: int | None = None) -> Setup:
+    """What of a config with a settled batch memory depends on; length: of the longest row, else model.max_seq_len."""
     train, tuning = config.train, config.tuning
     is_pair = config.model.type == "seq2seq"
+    # A row of an encoder-decoder is its input and its answer, each with a limit of its own.
+    longest = config.model.max_seq_len if is_pair or length is None else length
     answers = config.eval.training_rows if train.eval_strategy != "no" else 0
     return Setup(
         mode=tuning.mode, rank=tuning.lora.r, dropout=tuning.lora.dropout > 0, optim=train.optim,
-        checkpointing=train.gradient_checkpointing,
+        checkpointing=train.gradient_checkpointing, offload=train.activation_offload,
         width=choose_precision(train.bf16, train.fp16, device).dtype.itemsize,
-        rows=train.batch_size, length=config.model.max_seq_len, accumulates=train.grad_accum > 1,
+        rows=train.batch_size, length=longest, accumulates=train.grad_accum > 1,
         answer_rows=min(answers, config.eval.batch_size), eval_rows=config.eval.batch_size,
         eval_tokens=config.eval.max_new_tokens, logits_bytes=LOGITS_BYTES,
         device="cuda" if device.kind == "cuda" else "cpu",
@@ -92,11 +124,21 @@ def setup_of(config: Config, device: Device) -> Setup:
     )  # fmt: skip
 
 
+def _foreseen(config: Config, shape: ModelShape, device: Device, available: int) -> Config:
+    """The batch that a probe will probably find; when nothing fits, the smallest there is."""
+    effective = config.train.effective_batch_size
+    sizes = candidate_sizes(effective, effective)
+    found = fit_by_estimate(config, shape, device, sizes=sizes, room=available, length=config.model.max_seq_len)
+    console.note("train.batch_size is auto: below is the largest that fits; on a GPU a probe takes the fastest.")
+    return with_choice(config, (found.chosen or found.tried[-1]).choice, effective)
+
+
 def show(asked: Asked) -> None:
     """Print the table, the verdict and, when it does not fit, the cheapest changes."""
     found, setup = asked.estimate, asked.setup
     length = f"{setup.length} + {setup.target_length}" if setup.target_length else f"{setup.length}"
     checkpointing = "gradient checkpointing" if setup.checkpointing else "no gradient checkpointing"
+    checkpointing += " with offload" if setup.offload else ""
     console.note(
         f"{asked.config.model.name}: {asked.shape.parameters:,} parameters, {setup.mode}, "
         f"{setup.rows} x {length} tokens a micro-batch, {checkpointing}, {asked.shape.attention} attention, "

@@ -49,7 +49,12 @@ MODELS: dict[str, dict[str, Any]] = {  # the numbers of the published config.jso
         "model_type": "qwen2", "vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 11008,
         "num_hidden_layers": 36, "num_attention_heads": 16, "num_key_value_heads": 2, "tie_word_embeddings": True,
     },
+    "Qwen2.5-7B": {
+        "model_type": "qwen2", "vocab_size": 152064, "hidden_size": 3584, "intermediate_size": 18944,
+        "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4, "tie_word_embeddings": False,
+    },
 }  # fmt: skip
+COMPARED = ("Qwen2.5-0.5B", "Llama-3.2-1B", "Qwen2.5-3B")
 MODES = (("qlora", True), ("qlora", False), ("lora", True), ("full", True))  # with gradient checkpointing or without
 LENGTHS = (512, 2048)
 
@@ -87,9 +92,9 @@ def verify(config: Config) -> list[Compared]:
         )  # fmt: skip
     drawn_on = "cuda" if torch.cuda.is_available() else "cpu"
     compared = []
-    for name, numbers in MODELS.items():
+    for name in COMPARED:
         with tempfile.TemporaryDirectory() as scratch:
-            folder = write_random_model(Path(scratch) / "model", numbers, drawn_on)
+            folder = write_random_model(Path(scratch) / "model", MODELS[name], drawn_on)
             for case in _cases(name):
                 console.note(f"{case.model}, {case.length} tokens, {case.mode}")
                 compared.append(_compare(case, case_config(config, case, folder), folder, Path(scratch), device))
@@ -115,8 +120,9 @@ def case_config(config: Config, case: Case, folder: Path) -> Config:
     train = config.train.model_copy(
         update={
             "batch_size": 2, "grad_accum": 2, "effective_batch_size": 4, "max_steps": STEPS, "learning_rate": 1e-5,
-            "gradient_checkpointing": case.checkpointing, "eval_strategy": "no", "eval_steps": None,
-            "evals_per_epoch": None, "save_strategy": "no", "save_steps": None, "saves_per_epoch": None,
+            "gradient_checkpointing": case.checkpointing, "activation_offload": False,
+            "eval_strategy": "no", "eval_steps": None, "evals_per_epoch": None, "save_strategy": "no",
+            "save_steps": None, "saves_per_epoch": None,
             "load_best_model_at_end": False, "early_stopping_patience": None,
         }
     )  # fmt: skip
@@ -135,15 +141,25 @@ def train_on_noise(
     from .learn.fitting import build_trainer, fit
 
     precision = choose_precision(config.train.bf16, config.train.fp16, device)
-    model = load_trainable(choose(config, folder, device), config, folder, device)
+    backend = choose(config, folder, device)
+    model = load_trainable(backend, config, folder, device)
+    if config.train.gradient_checkpointing:
+        backend.enable_checkpointing(model, offload=config.train.activation_offload)
     trainer = build_trainer(
         model, train=config.train, logging=config.logging, run=open_run(scratch / "runs", "noise", "never"),
         precision=precision.name, device=device.kind, seed=config.seed,
-        train_set=_noise(config.train.effective_batch_size, config.model.max_seq_len, vocabulary), eval_set=None,
+        train_set=noise(config.train.effective_batch_size, config.model.max_seq_len, vocabulary), eval_set=None,
         pad_id=0,
     )  # fmt: skip
     before()
     fit(trainer, None)
+
+
+def noise(rows: int, length: int, vocabulary: int) -> ExampleDataset:
+    """Random rows, no two of one length, so that attention needs a mask; every token but the first is supervised."""
+    draw = torch.Generator().manual_seed(0)
+    texts = [torch.randint(vocabulary, (length - row,), generator=draw).tolist() for row in range(rows)]
+    return ExampleDataset([Example(ids, [-100, *ids[1:]], f"noise:{row + 1}") for row, ids in enumerate(texts)])
 
 
 def _cases(model: str) -> Iterator[Case]:
@@ -165,10 +181,3 @@ def _compare(case: Case, config: Config, folder: Path, scratch: Path, device: De
         measured = torch.cuda.max_memory_allocated()
     gc.collect()  # the trainer and its model refer to each other
     return Compared(case, found.peak, measured)
-
-
-def _noise(rows: int, length: int, vocabulary: int) -> ExampleDataset:
-    """Random rows, no two of one length, so that attention needs a mask; every token but the first is supervised."""
-    draw = torch.Generator().manual_seed(0)
-    texts = [torch.randint(vocabulary, (length - row,), generator=draw).tolist() for row in range(rows)]
-    return ExampleDataset([Example(ids, [-100, *ids[1:]], f"noise:{row + 1}") for row, ids in enumerate(texts)])

@@ -7,6 +7,7 @@ Worst bug: a key of the config that does not arrive anywhere (tests/test_chain.p
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import build_backend
 from .build import Prepared, Text
+from .build_batch import Probe, settle_batch
 from .config.schema import Config
 from .config.writing import to_yaml
 from .files import sha256_text, write_text
@@ -49,6 +51,11 @@ def train(
         return run, _train(run, config, text, splits, backend, device)
 
 
+def foresee(config: Config, text: Text, splits: Mapping[str, Prepared]) -> Config:
+    """The config as far as it is settled before a training starts: on a GPU the batch may stay open."""
+    return settle_batch(config, text, splits["train"].examples, find_device()).config
+
+
 def _train(
     run: RunFolder, config: Config, text: Text, splits: Mapping[str, Prepared], backend: Backend, device: Device
 ) -> FitReport:
@@ -58,28 +65,41 @@ def _train(
 
     precision = choose_precision(config.train.bf16, config.train.fp16, device)
     base = describe_base(text.stored, backend.quantization)
+    code = code_revision()
+
+    @functools.cache
+    def load_model() -> Any:
+        set_seed(config.seed)
+        return build_backend.load_trainable(backend, config, text.stored.folder, device)
+
+    kind = {"base": base.fingerprint, "backend": backend.name, "code": code["scripts"]}
+    probe = Probe(run, load_model, backend.enable_checkpointing, precision.name, kind)
+    batch = settle_batch(config, text, splits["train"].examples, device, probe)
+    config = batch.config
     settings = matching_settings(config.model_dump())
     stamp = Stamp(
         data={name: prepared.digest for name, prepared in splits.items()},
         template=sha256_text(text.template.identity), tokenizer=tokenizer_digest(text.stored.folder), settings=settings,
         base={"name": base.name, "revision": base.revision, "fingerprint": base.fingerprint}, backend=backend.name,
-        code=code_revision(),
+        code=code,
     )  # fmt: skip
     refuse_to_mix(run, stamp, config.train.resume)
     stamp.write(run)
     write_text(run.config, to_yaml(config.model_copy(update={"run_name": run.name})))
 
-    set_seed(config.seed)
-    model = build_backend.load_trainable(backend, config, text.stored.folder, device)
+    model = load_model()
+    if config.train.gradient_checkpointing:
+        backend.enable_checkpointing(model, offload=config.train.activation_offload)
     write_backend(
         run, asked=backend.asked, used=backend.name, reason=backend.reason, mode=backend.mode, dtype=precision.name,
-        attention=model.config._attn_implementation, device=asdict(device),
+        attention=model.config._attn_implementation, device=asdict(device), batch=batch.report(),
     )  # fmt: skip
     validation = splits.get("val")
     trainer = build_trainer(
-        model, train=config.train, logging=config.logging, run=run, precision=precision.name, device=device.kind,
-        seed=config.seed, train_set=splits["train"].examples, eval_set=validation.examples if validation else None,
-        pad_id=text.tokenizer.pad_token_id, samples=_samples(config, text, model, validation), settings=settings,
+        model, train=backend.left_to_the_trainer(config.train), logging=config.logging, run=run,
+        precision=precision.name, device=device.kind, seed=config.seed, train_set=splits["train"].examples,
+        eval_set=validation.examples if validation else None, pad_id=text.tokenizer.pad_token_id,
+        samples=_samples(config, text, model, validation), settings=settings, remember=batch.remember,
     )  # fmt: skip
     report = fit(trainer, choose_checkpoint(config.train.resume, run.path))
     if not report.stopped:

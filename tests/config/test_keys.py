@@ -80,5 +80,5 @@ def test_the_key_that_a_name_belongs_to():
 def test_the_brief_words_say_nothing_twice():
     assert keys()["tuning.mode"].brief() == ""
     assert keys()["model.trust_remote_code"].brief() == ""
-    assert keys()["train.batch_size"].brief() == "Whole number (1 or more)."
+    assert keys()["eval.batch_size"].brief() == "Whole number (1 or more)."
     assert keys()["train.save_strategy"].brief() == "`no`, `steps` or `epoch`."

@@ -38,10 +38,28 @@ def test_batches_that_contradict_in_one_file(desk):
 
 
 def test_the_effective_batch_follows_a_later_accumulation(desk):
-    assert desk.load("train: {grad_accum: 8}").train.effective_batch_size == 32
+    assert desk.load("train: {batch_size: 4, grad_accum: 8}").train.effective_batch_size == 32
     assert desk.load(BATCH.format(2, 8, 16), "train.grad_accum=3").train.effective_batch_size == 6
-    origins = desk.origins("train:\n  grad_accum: 8\n")
-    assert origins["train.effective_batch_size"] == "mine.yaml:2 (follows train.grad_accum)"
+    origins = desk.origins("train:\n  batch_size: 4\n  grad_accum: 8\n")
+    assert origins["train.effective_batch_size"] == "mine.yaml:3 (follows train.grad_accum)"
+
+
+def test_with_an_open_micro_batch_the_effective_batch_is_what_is_stated(desk):
+    train = desk.load("train: {grad_accum: 8}").train
+    assert (train.batch_size, train.grad_accum, train.effective_batch_size) == ("auto", 8, 16)
+    said = desk.refuse("train: {grad_accum: 3}")
+    assert "`train.effective_batch_size` 16 is no multiple of `train.grad_accum` 3." in said
+    assert "Set train.effective_batch_size to 15 or 18, or to null and train.batch_size to a number." in said
+    follows = desk.load("train: {grad_accum: 8}", "train.effective_batch_size=12").train
+    assert (follows.grad_accum, follows.effective_batch_size) == ("auto", 12)
+    assert desk.load("train: {grad_accum: 8}", "train.effective_batch_size=24").train.grad_accum == 8
+    assert "nothing says how many examples a step sees" in desk.refuse("train: {effective_batch_size: null}")
+
+
+def test_offload_needs_checkpointing(desk):
+    said = desk.refuse("train: {activation_offload: true, gradient_checkpointing: false}")
+    assert "`train.activation_offload` is true, and `train.gradient_checkpointing` is false" in said
+    assert desk.load("train: {activation_offload: true}").train.gradient_checkpointing == "auto"
 
 
 def test_the_accumulation_follows_a_later_effective_batch_or_micro_batch(desk):
@@ -198,4 +216,4 @@ def test_bytes_of_the_command_line_that_are_not_utf8(desk):
 
 def test_a_rule_keeps_quiet_about_a_value_that_is_wrong_by_itself(desk):
     said = desk.refuse("train: {batch_size: 0, grad_accum: 3, effective_batch_size: 5}")
-    assert said == "mine.yaml:1: `train.batch_size` is `0`.\nExpected: a whole number (1 or more)"
+    assert said == "mine.yaml:1: `train.batch_size` is `0`.\nExpected: a whole number (1 or more) or `auto`"

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from sftlib.config import Config, TrainSection, settle_schedule, unheeded
-from sftlib.config.settling import settled_keys
+from sftlib.config.settling import settle_stated_batch, settled_keys
 
 
 def train(**settings: object) -> Config:
@@ -112,3 +112,30 @@ def test_what_was_settled_is_told_key_by_key():
         ("tuning.lora.r", "16", "8"), ("train.learning_rate", "auto", "0.0002"), ("train.bf16", "auto", "true"),
     ]  # fmt: skip
     assert settled_keys(asked, asked) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "stated", "settled"),
+    [
+        ("cuda", {}, ("auto", "auto", 16, "auto", "auto")),
+        ("cpu", {}, ("auto", "auto", 16, "auto", False)),
+        ("cuda", {"batch_size": 2}, (2, 8, 16, True, False)),
+        ("cpu", {"batch_size": 2}, (2, 8, 16, False, False)),
+        ("mps", {"batch_size": 2, "effective_batch_size": None}, (2, 1, 2, False, False)),
+        ("cuda", {"grad_accum": 4}, (4, 4, 16, True, False)),
+        ("cuda", {"gradient_checkpointing": False}, ("auto", "auto", 16, False, "auto")),
+        ("cuda", {"activation_offload": True}, ("auto", "auto", 16, True, True)),
+        ("cuda", {"activation_offload": True, "batch_size": 16}, (16, 1, 16, True, True)),
+        ("cpu", {"activation_offload": True, "batch_size": 16}, (16, 1, 16, False, False)),
+    ],
+)
+def test_a_batch_is_settled_as_far_as_the_device_says(device, stated, settled):
+    train, messages = settle_stated_batch(TrainSection(**stated), device)
+    found = (
+        train.batch_size, train.grad_accum, train.effective_batch_size, train.gradient_checkpointing,
+        train.activation_offload,
+    )  # fmt: skip
+    assert found == settled
+    is_left_out = stated.get("activation_offload") is True and device != "cuda"
+    assert [message.partition(" is left out")[0] for message in messages] == ["train.activation_offload"] * is_left_out
+    assert settle_stated_batch(train, device)[0] == train

@@ -274,3 +274,22 @@ def test_the_tokens_of_a_step_are_counted_where_a_patched_trainer_does_not(make_
     monkeypatch.setattr(Trainer, "get_batch_samples", lambda self, *given: (stock(self, *given)[0], None))
     _, losses, _ = trained(make_trainer, llama(), rows, train=train, name="patched")
     assert losses == expected
+
+
+def test_activation_offload_reaches_the_blocks_and_changes_nothing(make_trainer, monkeypatch) -> None:
+    """Without a GPU the move to pinned memory is played; the Trainer enables checkpointing anew at its start."""
+    moved = []
+
+    class Away(torch.autograd.graph.saved_tensors_hooks):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(lambda tensor: moved.append(tensor.shape) or tensor.clone(), lambda tensor: tensor)
+
+    monkeypatch.setattr("transformers.modeling_utils.save_on_cpu", Away)
+    weights = []
+    for offload in (False, True):
+        model, train = with_lora(llama()), {"gradient_checkpointing": True, "activation_offload": offload}
+        fit(make_trainer(model, make_rows(8), train=train, name=f"offload-{offload}"))
+        assert bool(moved) == offload
+        weights.append([weight.clone() for weight in model.parameters()])
+    assert all(map(torch.equal, *weights))
+    assert len(moved) == 2 * 2 * 2  # two epochs of two micro-batches, two blocks

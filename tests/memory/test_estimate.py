@@ -146,6 +146,17 @@ def test_a_change_that_is_enough_says_so(half_billion: ModelShape) -> None:
     assert third.setting == "tuning.mode=qlora"
 
 
+def test_offload_takes_the_inputs_of_all_blocks_but_one_off_the_card(half_billion: ModelShape) -> None:
+    setup = replace(SETUP, mode="qlora", checkpointing=True, rows=2, length=1024)
+    kept, moved = (estimate(half_billion, one).moments for one in (setup, replace(setup, offload=True)))
+    block = 2 * 1024 * 896 * 2  # rows, tokens, hidden, bfloat16
+    assert kept["loss"]["activations"] - moved["loss"]["activations"] == 24 * block
+    assert kept["backward"]["activations"] - moved["backward"]["activations"] == 23 * block
+    changes = cheapest_changes(half_billion, replace(setup, rows=1), available=0)
+    assert changes[0].setting == "train.activation_offload=true"
+    assert changes[0].saved > 10 * 2**20
+
+
 def test_the_micro_batch_is_as_large_as_fits_and_divides_the_batch(half_billion: ModelShape) -> None:
     setup = replace(SETUP, checkpointing=True, rows=15, length=1024)
     enough = estimate(half_billion, replace(setup, rows=4)).total

@@ -68,6 +68,23 @@ def test_an_evaluation_that_will_halve_its_batches_is_told(capsys: pytest.Captur
     assert "it will halve its batches by itself" in out
 
 
+def test_an_open_batch_is_cut_as_far_as_it_must_be(capsys: pytest.CaptureFixture[str]) -> None:
+    """On a large card all rows go at once, then fewer; when nothing fits the smallest is shown."""
+    settings = ["train.batch_size=auto", "train.effective_batch_size=512", "model.max_seq_len=512"]
+    found = {
+        card: build_estimate.estimate_config(load_config("config.yaml", settings), card).setup
+        for card in (8, 1, 0.7, 0.4)
+    }
+    assert (found[8].rows, found[8].checkpointing, found[8].accumulates) == (512, False, False)
+    assert 1 < found[1].rows < 512
+    assert 512 % found[1].rows == 0
+    assert found[0.7].rows < found[1].rows
+    assert (found[0.4].rows, found[0.4].checkpointing, found[0.4].offload) == (1, True, True)
+    assert "train.batch_size is auto" in capsys.readouterr().err
+    assert call("estimate", "--card", "0.4", settings=tuple(settings)) == 4
+    assert "1 x 512 tokens a micro-batch, gradient checkpointing with offload" in capsys.readouterr().err
+
+
 def test_this_machine_s_gpu_is_asked_first(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     busy = Device("cuda", "a busy GPU", 24 * GIB, GIB // 100, (8, 6), has_bf16=True)
     monkeypatch.setattr(build_estimate, "find_device", lambda: busy)
@@ -98,7 +115,7 @@ def test_without_a_gpu_nothing_is_verified(capsys: pytest.CaptureFixture[str], m
         ("tuning.lora.r", 64), ("tuning.lora.dropout", 0.1), ("tuning.lora.target_modules", "attn"),
         ("train.optim", "adamw_8bit"), ("train.gradient_checkpointing", False), ("train.batch_size", 4),
         ("train.bf16", False), ("train.grad_accum", 1), ("train.eval_strategy", "no"), ("eval.batch_size", 1),
-        ("eval.max_new_tokens", 64), ("eval.training_rows", 0),
+        ("eval.max_new_tokens", 64), ("eval.training_rows", 0), ("train.activation_offload", True),
     ],
 )  # fmt: skip
 def test_every_setting_that_changes_memory_arrives(key: str, value: object) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import math
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from sftlib.build_estimate import setup_of
 from sftlib.build_peak import Case, Compared, case_config, train_on_noise, verify, write_random_model
 from sftlib.config import Config
 from sftlib.memory.estimate import estimate
+from sftlib.memory.search import search
 from sftlib.model.blueprint import read_blueprint
 
 NUMBERS = SIZES | {"model_type": "llama", "hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 6}
@@ -59,6 +62,7 @@ def test_the_grid_is_run_case_by_case(monkeypatch: pytest.MonkeyPatch, tmp_path:
     gpu = build_peak.Device("cuda", "a GPU", 80 * 2**30, 79 * 2**30, (9, 0), has_bf16=True)
     monkeypatch.setattr(build_peak, "find_device", lambda: gpu)
     monkeypatch.setattr(build_peak, "MODELS", {"tiny": NUMBERS})
+    monkeypatch.setattr(build_peak, "COMPARED", ("tiny",))
     monkeypatch.setattr(build_peak.torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(build_peak.torch.cuda, "reset_peak_memory_stats", lambda: None)
     monkeypatch.setattr(build_peak.torch.cuda, "max_memory_allocated", lambda: 1000)
@@ -71,3 +75,27 @@ def test_the_grid_is_run_case_by_case(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert [config.tuning.mode for config in trained] == ["qlora", "qlora", "lora", "full"] * 2
     assert {one.measured for one in compared} == {1000}
     assert all(one.estimated > 1000 for one in compared)
+
+
+def test_the_probe_s_choice_is_found_by_its_own_trials(monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path) -> None:
+    """On a CPU, on a tiny model; what it is found for is the small card, not this machine."""
+    from sftlib import build_probed
+
+    monkeypatch.setattr(build_probed, "MODELS", {"tiny": NUMBERS})
+    monkeypatch.setattr(build_probed, "CASES", (("tiny", 64),))
+    monkeypatch.setattr(build_probed, "EFFECTIVE", 2)
+    monkeypatch.setattr(build_probed, "LADDER", build_probed.LADDER[:2])  # offload pins memory, which needs a GPU
+    monkeypatch.setattr(build_probed, "find_device", lambda: CPU)
+    monkeypatch.setattr(build_probed, "search", partial(search, seconds=math.inf))  # however busy it is
+    (one,) = build_probed.verify(Config())
+    assert one.room == int(0.97 * 8 * 2**30)
+    assert [tried.choice.size for tried in one.found.tried] == [1, 2]
+    assert one.found.chosen.speed > 0
+    assert one.estimated > 0
+    build_probed.show([one])
+    assert "The probe's choice in 8.00 GiB, qlora" in capsys.readouterr().out
+    monkeypatch.setattr(build_probed, "LIMIT_BYTES", 1)
+    (none,) = build_probed.verify(Config())
+    assert none.found.chosen is None
+    build_probed.show([none])
+    assert "nothing fits" in capsys.readouterr().out

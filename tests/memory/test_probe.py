@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -44,3 +46,21 @@ def test_no_limit_is_written_max(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_the_peak_is_in_bytes():
     resident = psutil.Process().memory_info().rss
     assert resident * 0.9 < probe.process_peak_bytes() < psutil.virtual_memory().total
+
+
+@pytest.mark.parametrize(
+    ("answer", "drives"), [("Enabled\n", True), ("Disabled\n", False), ("[N/A]\n", True), (None, True)]
+)
+def test_a_gpu_drives_a_display_unless_the_driver_says_no(monkeypatch: pytest.MonkeyPatch, answer: str | None, drives):
+    asked = []
+
+    def run(command, **options):
+        asked.append(command)
+        if answer is None:
+            raise FileNotFoundError("nvidia-smi")
+        return subprocess.CompletedProcess(command, 0, stdout=answer)
+
+    monkeypatch.setattr(probe.subprocess, "run", run)
+    monkeypatch.setattr(probe.torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid="8a1b-22"))
+    assert probe.drives_display() is drives
+    assert asked[0][-1] == "--id=GPU-8a1b-22"

@@ -222,6 +222,7 @@ def test_backend_json_says_what_ran(run: RunFolder) -> None:
     write_backend(
         run, asked="unsloth", used="bnb", reason="unsloth is not installed", mode="qlora", dtype="bf16",
         attention="sdpa", device={"kind": "cpu", "name": "laptop"},
+            batch={"batch_size": 4},
     )  # fmt: skip
     written = files.read_json(run.backend)
     assert (written["asked"], written["used"], written["reason"]) == ("unsloth", "bnb", "unsloth is not installed")

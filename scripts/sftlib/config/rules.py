@@ -22,6 +22,7 @@ from .keys import keys, owner
 from .reading import Setting
 
 MICRO, ACCUM, EFFECTIVE = "train.batch_size", "train.grad_accum", "train.effective_batch_size"
+CHECKPOINTING, OFFLOAD = "train.gradient_checkpointing", "train.activation_offload"
 EVALUATE, BEST, PATIENCE = "train.eval_strategy", "train.load_best_model_at_end", "train.early_stopping_patience"
 METRIC, GREATER = "train.metric_for_best_model", "train.greater_is_better"
 MODE = "tuning.mode"
@@ -91,16 +92,20 @@ def follow(draft: Draft) -> None:
 def check(draft: Draft) -> Iterator[Fault]:
     """Every contradiction that is left."""
     for rule in (
-        _texts, _columns, _encoding, _split, _batch, _schedules, _best, _metric, _precision, _mode, _kind, _regex,
+        _texts, _columns, _encoding, _split, _batch, _offload, _schedules, _best, _metric, _precision, _mode, _kind,
+        _regex,
     ):  # fmt: skip
         yield from rule(draft)
 
 
 def _follow_batch(draft: Draft) -> None:
     micro, accum, effective = draft[MICRO], draft[ACCUM], draft[EFFECTIVE]
-    if accum == "auto" or effective is None or micro * accum == effective:
+    if accum == "auto" or effective is None or (micro != "auto" and micro * accum == effective):
         return
-    if draft.is_newer(ACCUM, EFFECTIVE):
+    if micro == "auto":  # what is left to divide is divided when it is settled
+        if effective % accum and draft.is_newer(EFFECTIVE, ACCUM):
+            draft.follow(ACCUM, "auto", EFFECTIVE)
+    elif draft.is_newer(ACCUM, EFFECTIVE):
         draft.follow(EFFECTIVE, micro * accum, ACCUM)
     elif draft.is_newer(EFFECTIVE, ACCUM):
         draft.follow(ACCUM, "auto", EFFECTIVE)
@@ -172,18 +177,32 @@ def _split(draft: Draft) -> Iterator[Fault]:
 def _batch(draft: Draft) -> Iterator[Fault]:
     micro, accum, effective = draft[MICRO], draft[ACCUM], draft[EFFECTIVE]
     if effective is None:
+        if micro == "auto":
+            seen = f"`{MICRO}` is `auto`, and `{EFFECTIVE}` is `null`: nothing says how many examples a step sees."
+            yield draft.fault(seen, MICRO, EFFECTIVE, cure=f"Set {EFFECTIVE}, or {MICRO} to a number.")
         return
-    if accum == "auto" and effective % micro:
-        fits = [str(times * micro) for times in (effective // micro, effective // micro + 1) if times]
-        cure = f"Set {EFFECTIVE} to {' or '.join(fits)}, or to null to state {ACCUM} instead."
-        yield draft.fault(
-            f"`{EFFECTIVE}` {effective} is no multiple of `{MICRO}` {micro}.", EFFECTIVE, MICRO, cure=cure
-        )
-    elif accum != "auto" and micro * accum != effective:
+    if "auto" in (micro, accum):
+        name, part = (MICRO, micro) if accum == "auto" else (ACCUM, accum)
+        if part != "auto" and effective % part:
+            fits = [str(times * part) for times in (effective // part, effective // part + 1) if times]
+            other = f"null to state {ACCUM} instead" if name == MICRO else f"null and {MICRO} to a number"
+            cure = f"Set {EFFECTIVE} to {' or '.join(fits)}, or to {other}."
+            yield draft.fault(
+                f"`{EFFECTIVE}` {effective} is no multiple of `{name}` {part}.",
+                *dict.fromkeys((EFFECTIVE, name, MICRO)),
+                cure=cure,
+            )
+    elif micro * accum != effective:
         seen = f"`{MICRO}` {micro} x `{ACCUM}` {accum} is {micro * accum}, and `{EFFECTIVE}` is {effective}."
         yield draft.fault(
             seen, EFFECTIVE, ACCUM, MICRO, cure=f"Set {ACCUM} to auto, or {EFFECTIVE} to {micro * accum}."
         )
+
+
+def _offload(draft: Draft) -> Iterator[Fault]:
+    if draft[OFFLOAD] is True and draft[CHECKPOINTING] is False:
+        seen = f"`{OFFLOAD}` is true, and `{CHECKPOINTING}` is false: it moves what checkpointing stores."
+        yield draft.fault(seen, OFFLOAD, CHECKPOINTING, cure=f"Set {CHECKPOINTING} to true or auto.")
 
 
 def _schedules(draft: Draft) -> Iterator[Fault]:

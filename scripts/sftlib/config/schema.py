@@ -122,9 +122,20 @@ class TrainSection(Section):
         "seq2seq, as T5 overflows in it.",
     )
     gradient_checkpointing: bool | Auto = Field(
-        "auto", description="Recompute activations in the backward pass. `auto`: on a GPU."
+        "auto",
+        description="Recompute activations in the backward pass. `auto`: with batch_size auto only if nothing fits "
+        "without it; else on a GPU.",
     )
-    batch_size: Count = Field(4, description="Examples a micro-batch: what one forward pass sees.")
+    activation_offload: bool | Auto = Field(
+        "auto",
+        description="Keep what gradient checkpointing stores in main memory; GPU only. `auto`: with batch_size auto "
+        "only if nothing fits without it; else no.",
+    )
+    batch_size: Count | Auto = Field(
+        "auto",
+        description="Examples a micro-batch: what one forward pass sees. `auto`: a GPU tries which divisor of "
+        "effective_batch_size is fastest and fits; else the largest that fits free memory, 4 at most.",
+    )
     grad_accum: Count | Auto = Field(
         "auto", description="Micro-batches a step. `auto`: effective_batch_size / batch_size."
     )

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .schema import Config
+from .schema import Config, TrainSection
 from .writing import scalar
 
 
@@ -43,6 +43,43 @@ def settled_keys(asked: Config, settled: Config) -> list[tuple[str, str, str]]:
     """(key, what was asked, what holds) of each key that settling has changed, in the order of the schema."""
     before, after = (_flat(config.model_dump()) for config in (asked, settled))
     return [(key, scalar(before[key]), scalar(after[key])) for key in before if before[key] != after[key]]
+
+
+def settle_stated_batch(
+    train: TrainSection, device: str, *, checkpoints_itself: bool = False
+) -> tuple[TrainSection, list[str]]:
+    """The batch as far as a device (cuda, cpu, mps) says; what it cannot have is said in a sentence.
+
+    Where train.batch_size stays `auto`, a look at the memory decides it, and with it the `auto` of accumulation,
+    checkpointing and offload (build_batch.py).
+    checkpoints_itself: the backend sets checkpointing and offload up while it loads the model (unsloth).
+    """
+    size, accumulation, effective = train.batch_size, train.grad_accum, train.effective_batch_size
+    checkpointing, offload, messages = train.gradient_checkpointing, train.activation_offload, []
+    if offload is True and device != "cuda":
+        messages = [
+            f"train.activation_offload is left out: it moves what a GPU stores to main memory, and this is a {device}."
+        ]
+    if device != "cuda":
+        offload = False
+    elif checkpoints_itself:
+        checkpointing = True if checkpointing == "auto" else checkpointing
+        offload = False
+    elif offload is True:
+        checkpointing = True
+    if size == "auto" and accumulation != "auto":
+        size = effective // accumulation
+    if size != "auto":
+        if accumulation == "auto":
+            accumulation = 1 if effective is None else effective // size
+        effective = size * accumulation
+        checkpointing = device == "cuda" if checkpointing == "auto" else checkpointing
+        offload = False if offload == "auto" else offload
+    settled = {
+        "batch_size": size, "grad_accum": accumulation, "effective_batch_size": effective,
+        "gradient_checkpointing": checkpointing, "activation_offload": offload,
+    }  # fmt: skip
+    return train.model_copy(update=settled), messages
 
 
 def unheeded(config: Config) -> list[str]:

@@ -20,6 +20,7 @@ from transformers import TrainingArguments
 
 from ..config.schema import TrainSection
 from ..errors import ConfigError
+from ..model.adapters import checkpointing_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def training_arguments(
         run_name=run_folder.name,
         num_train_epochs=train.epochs,
         max_steps=train.max_steps or -1,
-        per_device_train_batch_size=train.batch_size,
+        per_device_train_batch_size=_settled(train.batch_size, "train.batch_size"),
         per_device_eval_batch_size=train.batch_size,
         gradient_accumulation_steps=_settled(train.grad_accum, "train.grad_accum"),
         learning_rate=train.learning_rate,
@@ -97,7 +98,9 @@ def training_arguments(
         bf16=precision == "bf16",
         fp16=precision == "fp16",
         gradient_checkpointing=_settled(train.gradient_checkpointing, "train.gradient_checkpointing"),
-        gradient_checkpointing_kwargs={"use_reentrant": False},
+        gradient_checkpointing_kwargs=checkpointing_options(
+            offload=_settled(train.activation_offload, "train.activation_offload")
+        ),
         logging_steps=train.logging_steps,
         logging_nan_inf_filter=False,  # a NaN must be seen, not replaced by the mean
         eval_strategy=evaluate.strategy,

@@ -22,7 +22,7 @@ A layer keeps its input only if its weight or its adapter is trained. Whether la
 input of each adapter to float32 and autocast casts it back, a copy a layer, except for 4-bit layers on CUDA, where both
 see what the norm gave. Mode full holds float32 hidden states, so that autocast makes the copies. Besides, once: the
 adapter (mode full: the weights) cast to e, the last norm, the rotary tables. With gradient checkpointing only the input
-of each block is kept, and one block is recomputed at a time.
+of each block is kept, and one block is recomputed at a time; with offload these inputs are in main memory.
 
 Assumed: text only; no packing; rows of unequal length (a mask) unless a micro-batch has one row; all blocks alike.
 Not in here: gradients and buffers that live for a moment (estimate.py).
@@ -120,8 +120,12 @@ def stored_bytes(shape: ModelShape, run: Pass) -> int:
 
 def checkpoint_bytes(shape: ModelShape, run: Pass) -> int:
     """Kept with checkpointing: the input of every block, the mask and the last norm."""
-    inputs = shape.layers * run.tokens * run.stream_width * shape.hidden
-    return inputs + _last_norm(shape, run) + _positions(shape, run) + _mask(shape, run)
+    return offloaded_bytes(shape, run) + _last_norm(shape, run) + _positions(shape, run) + _mask(shape, run)
+
+
+def offloaded_bytes(shape: ModelShape, run: Pass) -> int:
+    """What of it activation offload moves to main memory: the input of every block."""
+    return shape.layers * run.tokens * run.stream_width * shape.hidden
 
 
 def cast_bytes(linears: Iterable[LinearShape], run: Pass) -> int:

@@ -68,6 +68,7 @@ class Setup:
         eval_rows, eval_tokens: prompts of `make eval` generated at once, and the longest answer.
         logits_bytes: of one chunk of the loss in float32 (learn.logprobs.LOGITS_BYTES).
         device: a CPU keeps other things than CUDA here and there, and is what tests can measure.
+        offload: what checkpointing keeps of each block waits in main memory.
     """
 
     mode: Mode
@@ -85,6 +86,7 @@ class Setup:
     logits_bytes: int
     device: Literal["cuda", "cpu"] = "cuda"
     target_length: int = 0
+    offload: bool = False
 
     def forward(self) -> Pass:
         """A forward pass over one micro-batch."""
@@ -195,7 +197,11 @@ def _activations(shape: ModelShape, setup: Setup) -> tuple[int, int, int]:
     if not setup.checkpointing:
         return activations.stored_bytes(shape, run), 0, 0
     block = max(activations.block_bytes(shape, run, index) for index in range(shape.layers))
-    return activations.checkpoint_bytes(shape, run), block, activations.cast_bytes(shape.linears, run)
+    kept, casts = activations.checkpoint_bytes(shape, run), activations.cast_bytes(shape.linears, run)
+    if setup.offload:
+        moved = activations.offloaded_bytes(shape, run)
+        return kept - moved, block + moved // shape.layers, casts  # of one block it has come back
+    return kept, block, casts
 
 
 def _loss(shape: ModelShape, setup: Setup, casts: int) -> int:

@@ -6,6 +6,7 @@ something else:
 
     train.gradient_checkpointing=true      the same numbers, a third slower
     train.batch_size=2                     the same step, in more and smaller parts (the effective batch stays)
+    train.activation_offload=true          what checkpointing stores, in main memory
     tuning.mode=qlora                      the base in 4 bits
     train.optim=paged_adamw_8bit           optimizer state in 8 bits
     tuning.lora.r=8                        a smaller adapter
@@ -76,6 +77,11 @@ def _candidates(shape: ModelShape, setup: Setup, available: int) -> Iterator[tup
     if smaller:  # the largest that fits, else a single row
         chosen = next((one for one in smaller if estimate(shape, one).total <= available), smaller[-1])
         yield f"train.batch_size={chosen.rows}", "nothing but time: the effective batch stays", chosen
+    if setup.checkpointing and not setup.offload and setup.device == "cuda":
+        yield (
+            "train.activation_offload=true", "nothing but time: what is stored goes to main memory and back",
+            replace(setup, offload=True),
+        )  # fmt: skip
     if setup.mode == "lora":
         yield "tuning.mode=qlora", "the base is rounded to 4 bits", replace(setup, mode="qlora")
     if setup.mode == "full":

@@ -108,12 +108,19 @@ def attach_adapter(model: PreTrainedModel, lora: LoraSection, *, seed: int) -> P
     return adapted
 
 
-def enable_gradient_checkpointing(model: PreTrainedModel | PeftModel) -> None:
+def checkpointing_options(*, offload: bool) -> dict[str, bool]:
+    """What the Trainer is told of gradient checkpointing, when it enables it once more at the start of a training."""
+    return {"use_reentrant": False} | ({"offload": True} if offload else {})
+
+
+def enable_gradient_checkpointing(model: PreTrainedModel | PeftModel, *, offload: bool = False) -> None:
     """Recompute activations in the backward pass, block by block (non-reentrant).
 
+    offload: the input of each block, which is all that is stored, waits in pinned main memory (transformers' own way:
+    save_on_cpu around the checkpoint, so that no weight is moved). Needs a GPU.
     The inputs of a frozen base need no gradient by themselves; they are made to, so that no block is skipped.
     """
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False}, offload=offload)
     if not model.get_input_embeddings().weight.requires_grad:
         model.enable_input_require_grads()
 

@@ -122,12 +122,23 @@ def refuse_to_mix(run: RunFolder, new: Stamp, resume: str = "auto") -> None:
     resume: train.resume; when it is a checkpoint's path, the run that the checkpoint belongs to is compared as well.
     A run without checkpoints passes: it holds nothing to mix.
     """
+    for owner in _owners(run, resume):
+        _refuse(owner, new)
+
+
+def settings_to_go_on_with(run: RunFolder, resume: str = "auto") -> dict[str, Any]:
+    """The `matching_settings` of what is to be continued; empty when a run begins."""
+    owners = _owners(run, resume)
+    return Stamp.read(owners[-1]).settings if owners else {}
+
+
+def _owners(run: RunFolder, resume: str) -> list[RunFolder]:
+    """The runs whose weights a training would go on with."""
     owners = [run] if run.state != "new" else []
     if resume not in ("auto", "never"):
         folder = Path(resume).resolve().parent
         owners.append(RunFolder(folder.parent, folder.name))
-    for owner in owners:
-        _refuse(owner, new)
+    return owners
 
 
 def _refuse(owner: RunFolder, new: Stamp) -> None:
@@ -197,19 +208,25 @@ def write_backend(
     dtype: str,
     attention: str,
     device: Mapping[str, Any],
+    batch: Mapping[str, Any],
 ) -> None:
     """Write backend.json: what was asked for, what really ran, and why."""
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
     files.write_json(
         run.backend,
         {
             "asked": asked, "used": used, "reason": reason, "mode": mode, "dtype": dtype, "attention": attention,
-            "device": dict(device), "versions": versions,
+            "device": dict(device), "batch": dict(batch), "versions": versions(),
         },
     )  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of every package that has a part in a training."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
 
 
 def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ... import console
-from ...config.schema import LoraSection, ModelSection, TuningSection
+from ...config.schema import LoraSection, ModelSection, TrainSection, TuningSection
 from ...errors import ConfigError, MachineError
 
 if TYPE_CHECKING:
@@ -99,7 +99,10 @@ class Backend:
         precision: Precision,
         device: Device,
     ) -> PreTrainedModel | PeftModel:
-        """Load a base and make it ready to be trained: with a fresh adapter (but for mode full) and checkpointing."""
+        """Load a base and make it ready to be trained: with a fresh adapter, but for mode full.
+
+        checkpointing: heeded by unsloth alone, which sets it up while it loads; else see `enable_checkpointing`.
+        """
         if self.name == "unsloth":
             from . import unsloth
 
@@ -109,16 +112,26 @@ class Backend:
                     precision=precision,
                 )
             )  # fmt: skip
-        from ..adapters import attach_adapter, enable_gradient_checkpointing
+        from ..adapters import attach_adapter
 
         base = self.load_base(
             folder, precision=precision, device=device, attn_implementation=model.attn_implementation,
             trust_remote_code=model.trust_remote_code,
         )  # fmt: skip
-        trained = base if self.mode == "full" else attach_adapter(base, lora, seed=seed)
-        if checkpointing:
-            enable_gradient_checkpointing(trained)
-        return trained
+        return base if self.mode == "full" else attach_adapter(base, lora, seed=seed)
+
+    def enable_checkpointing(self, model: PreTrainedModel | PeftModel, *, offload: bool = False) -> None:
+        """Recompute activations in the backward pass; unsloth has seen to that, or not, when it loaded the model."""
+        if self.name != "unsloth":
+            from ..adapters import enable_gradient_checkpointing
+
+            enable_gradient_checkpointing(model, offload=offload)
+
+    def left_to_the_trainer(self, train: TrainSection) -> TrainSection:
+        """The section without what the Trainer would replace by its own at its start: unsloth's checkpointing."""
+        if self.name != "unsloth":
+            return train
+        return train.model_copy(update={"gradient_checkpointing": False, "activation_offload": False})
 
     def import_first(self) -> None:
         """Import what wants to be imported before transformers."""
