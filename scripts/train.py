@@ -44,6 +44,7 @@ def work(args: argparse.Namespace) -> int:
     console.stage("Settling the config and preparing the data")
     from sftlib import build, build_training
 
+    build_training.join()  # the other processes of this training, if `accelerate launch` started some
     settings = build.settle(settings)
     text = build.load_text(settings)
     settings = build.settle_rate(settings, text)

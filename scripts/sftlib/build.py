@@ -27,9 +27,10 @@ from .chat.model_files import read_model_template
 from .chat.stored import StoredSplit, read_split
 from .chat.templates import ChatTemplate, choose_template
 from .config.schema import Config, ModelSection
-from .config.settling import settle_schedule, unheeded
+from .config.settling import settle_batch, settle_schedule, unheeded
 from .errors import DataError
 from .files import read_json, sha256_file
+from .learn.processes import first_goes_first
 from .learn.rates import suggest_learning_rate
 from .memory.probe import Device, find_device
 from .model.backend import Backend
@@ -37,6 +38,7 @@ from .model.precision import Precision, choose_precision
 from .model.store import StoredModel
 from .model.store import fetch_model as fetch_from_store
 from .model.tokenizer import end_of_turn_ids, load_tokenizer, read_generation_config
+from .run.launch import find_launch
 from .tokens import showing
 from .tokens.cache import CacheKey, cached_examples, tokenizer_digest
 from .tokens.dataset import ExampleDataset
@@ -90,14 +92,12 @@ def settle(config: Config, device: Device | None = None) -> Config:
     mode = tuning.mode if tuning.mode != "auto" else ("qlora" if in_4_bits else "lora")
     backend = tuning.backend if tuning.backend != "auto" else ("bnb" if mode == "qlora" else "plain")
     precision = choose_precision(train.bf16, train.fp16, device)
-    accumulation = train.grad_accum
-    if accumulation == "auto":
-        accumulation = 1 if train.effective_batch_size is None else train.effective_batch_size // train.batch_size
+    accumulation, effective = settle_batch(train, find_launch().processes)
     checkpointing = device.kind == "cuda" if train.gradient_checkpointing == "auto" else train.gradient_checkpointing
     train = train.model_copy(
         update={
             "bf16": precision.name == "bf16", "fp16": precision.name == "fp16", "grad_accum": accumulation,
-            "effective_batch_size": accumulation * train.batch_size, "gradient_checkpointing": checkpointing,
+            "effective_batch_size": effective, "gradient_checkpointing": checkpointing,
         }
     )  # fmt: skip
     tuning = tuning.model_copy(update={"mode": mode, "backend": backend})
@@ -114,7 +114,8 @@ def fetch_model(config: Config) -> StoredModel:
 
 def load_text(config: Config) -> Text:
     """Fetch the model and read everything about it but its weights."""
-    stored = fetch_model(config)
+    with first_goes_first():
+        stored = fetch_model(config)
     tokenizer = load_tokenizer(stored.folder, config.model.trust_remote_code)
     template = choose_template(config.data.template_path, *read_model_template(stored.folder))
     return Text(
@@ -150,7 +151,8 @@ def _prepare_split(config: Config, text: Text, name: str, path: Path) -> Prepare
     key = CacheKey(
         digest, text.template.identity, tokenizer_digest(text.stored.folder), f"rejected: {config.data.max_rejected}"
     )
-    whole = cached_examples(Path(config.train.output_dir) / ".cache", key, make)
+    with first_goes_first():
+        whole = cached_examples(Path(config.train.output_dir) / ".cache", key, make)
     if missing := len(split) - len(whole):
         console.warn(f"{missing} of {len(split)} rows of the {name} split are left out, as they cannot be rendered.")
     if split.kind == "conversations":
@@ -181,10 +183,17 @@ def show_lengths(splits: Mapping[str, Prepared]) -> None:
 
 
 def load_base(
-    backend: Backend, folder: Path, section: ModelSection, precision: Precision, device: Device, *, training: bool
+    backend: Backend,
+    folder: Path,
+    section: ModelSection,
+    precision: Precision,
+    device: Device,
+    *,
+    training: bool,
+    sharded: bool = False,
 ) -> Any:
     """The weights of a base, or of a fully tuned model, by the backend."""
     return backend.load_base(
         folder, precision=precision, device=device, attn_implementation=section.attn_implementation,
-        trust_remote_code=section.trust_remote_code, training=training,
+        trust_remote_code=section.trust_remote_code, training=training, sharded=sharded,
     )  # fmt: skip

@@ -10,7 +10,8 @@ Worst bug: a best checkpoint that was never saved (tests/config/test_settling.py
 
 from __future__ import annotations
 
-from .schema import Config
+from ..errors import ConfigError
+from .schema import Config, TrainSection
 
 
 def settle_schedule(config: Config) -> tuple[Config, list[str]]:
@@ -32,6 +33,27 @@ def settle_schedule(config: Config) -> tuple[Config, list[str]]:
         "train.load_best_model_at_end needs a checkpoint where there is an evaluation."
     )
     return config.model_copy(update={"train": train.model_copy(update=follows)}), [message]
+
+
+def settle_batch(train: TrainSection, processes: int = 1) -> tuple[int, int]:
+    """Micro-batches a step of each process, and examples a step of all: it is kept when processes are added.
+
+    Raises ConfigError when the step cannot be cut evenly.
+    """
+    micro, accumulation = train.batch_size, train.grad_accum
+    asked = train.effective_batch_size
+    if asked is None:
+        asked = micro * (processes if accumulation == "auto" else accumulation)
+    if asked % (micro * processes):
+        fits = [size for size in range(micro, 0, -1) if asked % (size * processes) == 0]
+        turn = micro * processes
+        cure = f"Set train.effective_batch_size to {asked + turn - asked % turn}"
+        raise ConfigError(
+            f"A step of {asked} examples cannot be cut into micro-batches of {micro} for {processes} processes.",
+            where="train.effective_batch_size, train.batch_size", expected=f"a multiple of {micro} x {processes}",
+            cure=f"{cure}, or train.batch_size to {fits[0]}." if fits else f"{cure}.",
+        )  # fmt: skip
+    return asked // (micro * processes), asked
 
 
 def unheeded(config: Config) -> list[str]:

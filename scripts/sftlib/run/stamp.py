@@ -197,6 +197,7 @@ def write_backend(
     dtype: str,
     attention: str,
     device: Mapping[str, Any],
+    launch: Mapping[str, Any],
 ) -> None:
     """Write backend.json: what was asked for, what really ran, and why."""
     versions = {"python": platform.python_version()}
@@ -207,7 +208,7 @@ def write_backend(
         run.backend,
         {
             "asked": asked, "used": used, "reason": reason, "mode": mode, "dtype": dtype, "attention": attention,
-            "device": dict(device), "versions": versions,
+            "device": dict(device), "launch": dict(launch), "versions": versions,
         },
     )  # fmt: skip
 

@@ -64,6 +64,7 @@ class Backend:
         attn_implementation: str = "auto",
         trust_remote_code: bool = False,
         training: bool = True,
+        sharded: bool = False,
     ) -> PreTrainedModel:
         """Load a base (or a fully tuned model) from its folder, on the device.
 
@@ -71,6 +72,7 @@ class Backend:
             precision: dtype of the weights, and the compute dtype of 4-bit ones; a full fine-tune keeps float32
                 weights beside it (see plain.py).
             training: no key-value cache, and float32 master weights for mode `full`; false for generation.
+            sharded: no device is to hold all of it: it stays in main memory until it is cut up.
         """
         if self.mode == "qlora":
             from .bnb import load_base
@@ -79,6 +81,7 @@ class Backend:
         return load_base(
             Path(folder), mode=self.mode, precision=precision, attn_implementation=attn_implementation,
             trust_remote_code=trust_remote_code, device=device, training=training,
+            sharded=sharded,
         )  # fmt: skip
 
     def describe(self) -> dict[str, Any]:
