@@ -17,8 +17,8 @@ from .build import Prepared, Text, load_base
 from .config.schema import Config
 from .config.writing import to_yaml
 from .files import sha256_text, write_text
-from .learn.checkpoints import choose_checkpoint
 from .learn import processes
+from .learn.checkpoints import choose_checkpoint
 from .learn.samples import SampleAnswers, SampleRow
 from .measure.evaluation import Speaker, ask, make_questions
 from .measure.text import mean_rouge_l
@@ -103,7 +103,8 @@ def _train(
     trainer = build_trainer(
         model, train=config.train, logging=config.logging, run=run, precision=precision.name, device=device.kind,
         seed=config.seed, train_set=splits["train"].examples, eval_set=validation.examples if validation else None,
-        pad_id=text.tokenizer.pad_token_id, samples=_samples(config, text, model, validation, launch), settings=settings,
+        pad_id=text.tokenizer.pad_token_id, settings=settings,
+        samples=_samples(config, text, model, validation, launch),
     )  # fmt: skip
     checkpoint = choose_checkpoint(config.train.resume, run.path) if launch.is_first else None
     report = fit(trainer, processes.first_says(checkpoint))
@@ -122,7 +123,7 @@ def _train(
 
 
 def _repeatable(config: Config, name: str, launch: Launch) -> Config:
-    """The config that, typed again with the same launch, settles to this one; each launch counts its own micro-batches."""
+    """The config that, typed again with the same launch, settles to this one: a launch counts its own micro-batches."""
     if launch.processes > 1:
         config = config.model_copy(update={"train": config.train.model_copy(update={"grad_accum": "auto"})})
     return config.model_copy(update={"run_name": name})

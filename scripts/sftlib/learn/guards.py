@@ -3,8 +3,8 @@
 `BrokenSteps` looks at the log-probabilities of every micro-batch and at the gradients before every optimizer step: a
 step with one that is not finite is not applied, its rows are named and dumped, and the third in a row ends the run.
 `SilentTensors` asks once, as soon as an update has been made, that every trainable tensor gets a gradient;
-`refuse_non_finite_weights` stands before every save. Of several processes each sees its own rows, and under FSDP2 its own
-shards, so all of them agree before any acts.
+`refuse_non_finite_weights` stands before every save. Of several processes each sees its own rows, and under FSDP2 its
+own shards, so all of them agree before any acts.
 
     warning: Step 12 is not applied: its loss is not finite. Rows: raw.jsonl:17. They are in outputs/r/non_finite.jsonl.
 
@@ -44,8 +44,8 @@ class BrokenSteps(TrainerCallback):
     """Leaves out the steps whose loss or gradient is not finite; `is_left_out` says so of the current one.
 
     Under fp16 the loss scaler leaves out steps itself, and lowers the scale after a non-finite gradient, which is how
-    it finds the right one: there only losses are looked at. DeepSpeed makes its step within the backward pass, too early
-    to leave it out: there (`can_leave_out` false) a loss that is not finite ends the run before it.
+    it finds the right one: there only losses are looked at. DeepSpeed makes its step within the backward pass, where
+    it cannot be left out: there (`can_leave_out` false) a loss that is not finite ends the run before it.
     """
 
     def __init__(self, run: RunFolder, *, is_scaled: bool, can_leave_out: bool = True) -> None:

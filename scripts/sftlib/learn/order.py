@@ -5,9 +5,9 @@ length and shuffles the groups; here the result is cut into steps, and each step
 lengths, its micro-batches do not, and which rows share a step does not depend on how the step is split: 1x8 and 8x1
 are the same training, and a smaller card changes nothing but the speed.
 
-Several processes see one micro-batch each at a time, so an epoch has to be a whole number of such turns. What is missing
-at its end is filled with `blank` rows, in which nothing is supervised: no row is seen twice, and the step is the one that
-a single process would take.
+Several processes see one micro-batch each at a time, so an epoch has to be a whole number of such turns. What is
+missing at its end is filled with blank rows, in which nothing is supervised: no row is seen twice, and the step is the
+one that a single process would take.
 
     list(StepSampler([9, 1, 8, 2, 7, 3], step_rows=3, seed=0))  ->  e.g. [0, 2, 1, 4, 5, 3]      steps {0,2,1} {4,5,3}
 

@@ -62,4 +62,10 @@ def gather(model: nn.Module) -> dict[str, Tensor]:
     options = StateDictOptions(
         full_state_dict=True, cpu_offload=True, ignore_frozen_params=hasattr(model, "peft_config")
     )
-    return get_model_state_dict(model, options=options)
+    weights = get_model_state_dict(model, options=options)
+    first_names: dict[int, str] = {}
+    for name, weight in model.named_parameters(remove_duplicate=False):  # tied weights stay one tensor
+        first = first_names.setdefault(id(weight), name)
+        if name in weights:
+            weights[name] = weights[first]
+    return weights

@@ -2,8 +2,9 @@
 
 The first Ctrl-C, SIGTERM or SIGUSR1 (what Slurm sends ahead of time) lets the step end, saves a full checkpoint and
 ends the training; the second has its usual effect at once, which costs the steps since the last checkpoint and nothing
-else. Where several processes are one training, all stop at the same step, whichever of them was asked; a launcher passes
-on the signals it gets, so what comes within a moment of the first is no second one. A stop in the middle of an epoch brings no evaluation with it: the run that goes on is the one that never stopped.
+else. A stop in the middle of an epoch brings no evaluation with it: the run that goes on is the one that never stopped.
+Several processes stop at the same step, whichever of them was asked. Their launcher passes on the signals that it gets,
+so what comes within a moment of the first is no second one.
 
 Worst bug: a run that is not the same after a stop (tests/test_never_lose_work.py).
 """

@@ -66,7 +66,8 @@ class SftTrainer(Trainer):
     ) -> None:  # fmt: skip
         super().__init__(
             model=model, args=args, data_collator=collate, eval_dataset=eval_set,
-            train_dataset=train_set if args.world_size == 1 else WithBlank(train_set), callbacks=[tally, broken, *callbacks],
+            train_dataset=train_set if args.world_size == 1 else WithBlank(train_set),
+            callbacks=[tally, broken, *callbacks],
         )  # fmt: skip
         self.remove_callback(PrinterCallback)  # only `console` prints
         self.model_accepts_loss_kwargs = True  # makes Trainer count the labels of the whole step for compute_loss
@@ -163,6 +164,8 @@ class SftTrainer(Trainer):
         folder = Path(self._get_output_dir(trial)) / f"{checkpoints.PREFIX}{self.state.global_step}"
         if self.args.should_save:
             checkpoints.make_room(folder)
+            if self.is_fsdp_enabled:  # each process looks whether it is there, before anything is written into it
+                folder.mkdir(parents=True, exist_ok=True)
         self.accelerator.wait_for_everyone()
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()  # each process writes the state of its random numbers
