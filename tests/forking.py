@@ -64,7 +64,8 @@ class Forge:
     ) -> Child:
         """Run a script in a folder.
 
-        hits: operation on a file of the run, counted from 1 -> the signal that it sends itself just before.
+        hits: operation on a file of the run, counted from 1 -> the signal that the first process sends itself just
+            before.
         launch: kind and number of processes.
         """
         order = {"script": script, "options": options, "settings": settings, "folder": str(folder), "hits": dict(hits)}
@@ -230,7 +231,7 @@ def _child(order: dict[str, Any], teller: int, rank: int) -> None:
         nonlocal done
         if event in CHANGES and isinstance(arguments[0], (str, Path)) and "outputs/tiny" in str(arguments[0]):
             done += 1
-            if str(done) in order["hits"]:
+            if str(done) in order["hits"] and not rank:
                 os.kill(os.getpid(), order["hits"][str(done)])
 
     sys.addaudithook(count)

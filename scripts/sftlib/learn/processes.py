@@ -15,6 +15,7 @@ Worst bug: a decision that one process takes alone, upon which the others wait f
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import TypeVar
@@ -36,6 +37,7 @@ def join(launch: Launch) -> None:
     if launch.kind == "single" or dist.is_initialized():
         return
     if not torch.cuda.is_available():
+        os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")  # else `cpu:1`, to which torch.load can load nothing
         dist.init_process_group("gloo", timeout=LONGEST_WAIT)
         return
     if launch.local_rank >= torch.cuda.device_count():

@@ -66,6 +66,6 @@ def gather(model: nn.Module) -> dict[str, Tensor]:
     first_names: dict[int, str] = {}
     for name, weight in model.named_parameters(remove_duplicate=False):  # tied weights stay one tensor
         first = first_names.setdefault(id(weight), name)
-        if name in weights:
+        if {name, first} <= weights.keys():
             weights[name] = weights[first]
     return weights
