@@ -15,6 +15,7 @@ import pytest
 import torch
 from tiny_training import llama, make_rows, with_lora
 from transformers import TrainerControl, TrainerState
+from transformers.training_args import OptimizerNames
 
 from sftlib.errors import ConfigError, MachineError, TrainingError
 from sftlib.learn import processes, sharding
@@ -207,12 +208,16 @@ def test_the_last_step_is_filled_with_rows_that_teach_nothing():
 
 def test_what_is_not_cut_up_is_not_said_to_be():
     trainer = SimpleNamespace(
-        accelerator=SimpleNamespace(is_fsdp2=False), args=SimpleNamespace(fp16=False, device=torch.device("cpu"))
+        accelerator=SimpleNamespace(is_fsdp2=False),
+        args=SimpleNamespace(fp16=False, optim=OptimizerNames.ADAMW_8BIT, device=torch.device("cpu")),
     )
     with pytest.raises(MachineError, match="cuts a model up on GPUs only") as caught:
         sharding.settle(trainer, Launch(2, 0, 0, "fsdp2"))
     assert "ACCELERATE=ddp" in caught.value.cure
     sharding.settle(trainer, Launch(2, 0, 0, "ddp"))
-    trainer.accelerator.is_fsdp2 = trainer.args.fp16 = True
+    trainer.accelerator.is_fsdp2 = True
+    with pytest.raises(ConfigError, match="adamw_8bit"):
+        sharding.settle(trainer, Launch(2, 0, 0, "fsdp2"))
+    trainer.args.fp16 = True
     with pytest.raises(ConfigError, match="fp16"):
         sharding.settle(trainer, Launch(2, 0, 0, "fsdp2"))

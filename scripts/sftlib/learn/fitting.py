@@ -98,7 +98,8 @@ def build_trainer(
     if train.metric_for_best_model == "eval_rougeL" and samples is None and train.eval_strategy != "no":
         raise ConfigError(
             "eval_rougeL cannot be computed: no validation rows are answered.", where="train.metric_for_best_model",
-            expected="eval.training_rows above 0", cure="Set eval.training_rows to 8, or the metric to eval_loss.",
+            expected="eval.training_rows above 0, and a model that is not cut up",
+            cure="Set eval.training_rows to 8, or the metric to eval_loss.",
         )  # fmt: skip
     launch = find_launch()
     arguments = training_arguments(

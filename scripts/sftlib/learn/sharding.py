@@ -24,6 +24,7 @@ from transformers import Trainer
 from ..errors import ConfigError, MachineError
 from ..run.launch import Launch
 
+OPTIMIZERS = ("adamw_torch", "adamw_torch_fused")  # whose states have the shape of their weights
 COMPUTES = {"bf16": torch.bfloat16}
 
 
@@ -40,6 +41,12 @@ def settle(trainer: Trainer, launch: Launch) -> None:
         raise ConfigError(
             "FSDP2 is not driven with the loss scaling of fp16 here.", where="train.fp16, ACCELERATE=fsdp2",
             expected="bf16, or float32", cure="Set train.fp16 to false, or take ACCELERATE=ddp.",
+        )  # fmt: skip
+    if trainer.args.optim not in OPTIMIZERS:
+        raise ConfigError(
+            f"{trainer.args.optim.value} keeps states of its own kind, which FSDP2 cannot cut up.",
+            where="train.optim, ACCELERATE=fsdp2", expected=" or ".join(OPTIMIZERS),
+            cure="Set train.optim to adamw_torch.",
         )  # fmt: skip
     is_adapter = hasattr(trainer.model, "peft_config")
     dtype = None if is_adapter else COMPUTES.get(trainer.accelerator.mixed_precision)
