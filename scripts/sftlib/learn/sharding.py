@@ -8,7 +8,7 @@ base: torch 2.13 wants one dtype of the *trainable* weights that are cut up toge
 fine-tune sends its float32 weights as 16-bit ones, which autocast would make of them anyway. Gradients are summed in
 float32; Accelerate would sum them in the 16-bit type.
 
-Worst bug: a model that is said to be cut up and is whole in every process (tests/learn/test_fsdp2.py).
+Worst bug: a model that is said to be cut up and is whole in every process (tests/test_several_processes.py).
 """
 
 from __future__ import annotations
