@@ -7,6 +7,8 @@
 #: MODEL      base model: hub id, folder, .gguf, pip:PACKAGE MODEL=Qwen/Qwen2.5-3B-Instruct
 #: RUN        name of the run to make or to use              RUN=first-try
 #: FRESH      1: train anew beside a run of this name         FRESH=1
+#: ACCELERATE several GPUs: ddp, fsdp2, zero2, zero3; single  ACCELERATE=fsdp2
+#: PROCESSES  how many of them (default 2)                 PROCESSES=4
 #: RAW        your data: file, folder or hf:org/name         RAW=faq.csv
 #: DATA       splits to use: processed, styled or rendered   DATA=styled
 #: STYLE      rule for `style` and `full-pipeline`           STYLE="Answer in one sentence."
@@ -61,7 +63,22 @@ common = --config $(if $(value CONFIG),$(call quote,$(value CONFIG)),$(1)) $(cal
 	$(foreach pair,$(value SET),--set $(call quote,$(pair)))
 base := configs/config_base.yaml
 
-train = $(python) scripts/train.py $(strip $(call common,$(1)) $(splits) $(call setting,RUN,run_name) \
+# `accelerate launch` starts one process a GPU; configs/accelerate/ says what each of them holds.
+ifneq ($(ACCELERATE),)
+ifeq ($(wildcard configs/accelerate/$(ACCELERATE).yaml),)
+$(error ACCELERATE=$(ACCELERATE) is none of $(patsubst configs/accelerate/%.yaml,%,$(wildcard configs/accelerate/*.yaml)))
+endif
+ifneq ($(filter zero2 zero3,$(ACCELERATE)),)
+ifeq ($(wildcard $(VENV)/lib/python3*/site-packages/deepspeed),)
+$(error ACCELERATE=$(ACCELERATE) needs the package deepspeed. Do this: make install EXTRAS=deepspeed)
+endif
+endif
+launch = -m accelerate.commands.launch --config_file configs/accelerate/$(ACCELERATE).yaml $(call option,PROCESSES,--num_processes)
+else ifneq ($(PROCESSES),)
+$(error PROCESSES=$(PROCESSES) says how many, and nothing says how. Do this: ACCELERATE=ddp, or fsdp2)
+endif
+
+train = $(python) $(if $(ACCELERATE),$(strip $(launch)) )scripts/train.py $(strip $(call common,$(1)) $(splits) $(call setting,RUN,run_name) \
 	$(if $(value FRESH),--fresh))
 evaluate = $(python) scripts/eval.py $(strip $(call common,$(base)) $(splits) $(tuned) $(1))
 infer = $(python) scripts/infer.py $(strip $(call common,$(base)) $(tuned) $(1))

@@ -44,6 +44,7 @@ def work(args: argparse.Namespace) -> int:
     console.stage("Settling the config and preparing the data")
     from sftlib import build, build_backend
 
+    build.join()  # the other processes of this training, if `accelerate launch` started some
     settings = build.settle(settings)
     backend = build_backend.choose_first(settings)
 

@@ -31,6 +31,7 @@ from .config.schema import Config, ModelSection
 from .config.settling import settle_schedule, settle_stated_batch, unheeded
 from .errors import DataError
 from .files import read_json, sha256_file
+from .learn import processes
 from .learn.rates import suggest_learning_rate
 from .memory.probe import Device, find_device
 from .model.backend import Backend
@@ -39,6 +40,7 @@ from .model.precision import Precision, choose_precision
 from .model.store import StoredModel
 from .model.store import fetch_model as fetch_from_store
 from .model.tokenizer import end_of_turn_ids, load_tokenizer, read_generation_config
+from .run.launch import find_launch
 from .tokens import showing
 from .tokens.cache import CacheKey, cached_examples, tokenizer_digest
 from .tokens.dataset import ExampleDataset
@@ -48,8 +50,8 @@ from .tokens.pairs import apply_pair_length_policy, encode_pairs, warn_of_unspel
 from .units import GIB
 
 __all__ = [
-    "cut_to_length", "encode_split", "fetch_model", "find_device", "load_base", "load_text", "prepare", "settle",
-    "settle_rate", "show_examples", "show_lengths",
+    "cut_to_length", "encode_split", "fetch_model", "find_device", "join", "load_base", "load_text", "prepare",
+    "settle", "settle_rate", "show_examples", "show_lengths",
 ]  # fmt: skip
 
 SEQ2SEQ_MODEL = "google/flan-t5-base"  # 250 million parameters
@@ -94,6 +96,11 @@ class Prepared:
     tally: Tally
 
 
+def join() -> None:
+    """Meet the other processes of this training; alone it does nothing."""
+    processes.join(find_launch())
+
+
 def settle(config: Config, device: Device | None = None) -> Config:
     """Replace every `auto` that depends on the machine; what changes or has no effect is said."""
     device = device or find_device()
@@ -113,7 +120,9 @@ def settle(config: Config, device: Device | None = None) -> Config:
     if train.optim.startswith("paged_") and device.kind != "cuda":
         console.note(f"{train.optim} moves no pages here: without a GPU its state is in main memory already.")
     train = train.model_copy(update={"bf16": precision.name == "bf16", "fp16": precision.name == "fp16"})
-    train, messages = settle_stated_batch(train, device.kind, checkpoints_itself=backend == "unsloth")
+    train, messages = settle_stated_batch(
+        train, device.kind, find_launch().processes, checkpoints_itself=backend == "unsloth"
+    )
     for message in messages:
         console.warn(message)
     tuning = tuning.model_copy(update={"mode": mode, "backend": backend})
@@ -130,7 +139,8 @@ def fetch_model(config: Config) -> StoredModel:
 
 def load_text(config: Config) -> Text:
     """Fetch the model and read everything about it but its weights."""
-    stored = fetch_model(config)
+    with processes.first_goes_first():
+        stored = fetch_model(config)
     check_kind(config.model.type, stored.folder)
     tokenizer = load_tokenizer(stored.folder, config.model.trust_remote_code)
     template = choose_template(config.data.template_path, *read_model_template(stored.folder), kind=config.model.type)
@@ -173,7 +183,8 @@ def encode_split(config: Config, text: Text, name: str, path: Path) -> Encoded:
         digest, text.template.identity, tokenizer_digest(text.stored.folder),
         f"rejected: {config.data.max_rejected}, decoder starts with: {text.decoder_start}",
     )  # fmt: skip
-    whole = cached_examples(Path(config.train.output_dir) / ".cache", key, make)
+    with processes.first_goes_first():
+        whole = cached_examples(Path(config.train.output_dir) / ".cache", key, make)
     if missing := len(asked) - len(whole):
         console.warn(f"{missing} of {len(asked)} rows of the {name} split are left out, as they cannot be rendered.")
     if split.kind == "conversations":
@@ -218,10 +229,17 @@ def show_lengths(splits: Mapping[str, Prepared]) -> None:
 
 
 def load_base(
-    backend: Backend, folder: Path, section: ModelSection, precision: Precision, device: Device, *, training: bool
+    backend: Backend,
+    folder: Path,
+    section: ModelSection,
+    precision: Precision,
+    device: Device,
+    *,
+    training: bool,
+    sharded: bool = False,
 ) -> Any:
     """The weights of a base, or of a fully tuned model, by the backend."""
     return backend.load_base(
         folder, precision=precision, device=device, attn_implementation=section.attn_implementation,
-        trust_remote_code=section.trust_remote_code, training=training,
+        trust_remote_code=section.trust_remote_code, training=training, sharded=sharded,
     )  # fmt: skip

@@ -36,9 +36,12 @@ def choose(config: Config, folder: Path | None, device: Device) -> Backend:
     return choose_backend(config.tuning, device, request)
 
 
-def load_trainable(backend: Backend, config: Config, folder: Path, device: Device) -> Any:
-    """The base with a fresh adapter, or the whole model in mode full, ready for the trainer."""
-    return backend.load_trainable(folder, device=device, **_about(config, device))
+def load_trainable(backend: Backend, config: Config, folder: Path, device: Device, *, sharded: bool = False) -> Any:
+    """The base with a fresh adapter, or the whole model in mode full, ready for the trainer.
+
+    sharded: it will be cut up over several processes, and no device is to hold all of it.
+    """
+    return backend.load_trainable(folder, device=device, sharded=sharded, **_about(config, device))
 
 
 def _about(config: Config, device: Device) -> dict[str, Any]:

@@ -7,7 +7,7 @@ In come a settled config, the model's text side and the training rows; out goes 
 | states train.batch_size or train.grad_accum | that |
 | goes on from a checkpoint | what it was begun with |
 | on a GPU | what was found for the same kind of run before, else what a probe finds now (learn/probing.py) |
-| elsewhere | the largest that fits free memory by the estimate, MOST at most; no step is run |
+| elsewhere, or by several processes | the largest that fits free memory by the estimate, MOST at most; no step is run |
 
 The batch of a step stays what train.effective_batch_size says, to the row.
 Worst bug: a run that goes on with another micro-batch than it was begun with (tests/memory/test_auto_batch.py).
@@ -33,6 +33,7 @@ from .memory.search import Choice, Found, candidate_sizes, rungs, search
 from .memory.shape import ModelShape
 from .model.blueprint import read_blueprint
 from .run.folder import RunFolder
+from .run.launch import Launch
 from .run.stamp import settings_to_go_on_with, versions
 from .tokens.dataset import ExampleDataset
 from .units import gib
@@ -49,6 +50,7 @@ MEANS = {
     (True, False): " with gradient checkpointing",
     (True, True): " with gradient checkpointing and activation offload",
 }
+ALONE = Launch()
 OPEN = ("batch_size", "grad_accum", "gradient_checkpointing", "activation_offload")
 
 
@@ -98,8 +100,9 @@ class Probe:
 
 
 def settle_batch(
-    config: Config, text: Text, rows: ExampleDataset, device: Device, probe: Probe | None = None, *, processes: int = 1
-) -> Batch:
+    config: Config, text: Text, rows: ExampleDataset, device: Device, probe: Probe | None = None,
+    launch: Launch = ALONE,
+) -> Batch:  # fmt: skip
     """Settle the batch of a config that `settle` has seen; without a `probe` it stays open on a GPU.
 
     Raises MachineError, with the cheapest changes, when not even one row fits.
@@ -109,10 +112,17 @@ def settle_batch(
         return Batch(config, "as the config says")
     if probe is not None and (begun := settings_to_go_on_with(probe.run, train.resume)):
         return Batch(_with_begun(config, begun), "as the run was begun")
-    effective = train.effective_batch_size // processes
+    effective = train.effective_batch_size // launch.processes
     ladder = rungs(train.gradient_checkpointing, train.activation_offload)
-    sizes = candidate_sizes(effective, len(rows), None if device.kind in PROBED else MOST)
-    if device.kind not in PROBED:
+    is_probed = device.kind in PROBED and launch.processes == 1
+    sizes = candidate_sizes(effective, len(rows), None if is_probed else MOST)
+    if launch.is_sharded:
+        settled = with_choice(config, Choice(1, *((True, False) if (True, False) in ladder else ladder[0])), effective)
+        console.note(
+            f"{_words(settled)}: what fits beside a cut up model is not known. State train.batch_size for more."
+        )
+        return Batch(settled, "one row, as the model is cut up")
+    if not is_probed:
         return _estimated(config, text, max(rows.lengths), device, sizes, effective)
     if probe is None:
         console.note("The micro-batch is found by trial when the training starts.")

@@ -13,12 +13,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import build_backend
+from . import build_backend, console
 from .build import Prepared, Text
 from .build_batch import Probe, settle_batch
 from .config.schema import Config
 from .config.writing import to_yaml
 from .files import sha256_text, write_text
+from .learn import processes
 from .learn.checkpoints import choose_checkpoint
 from .learn.samples import SampleAnswers, SampleRow
 from .measure.evaluation import Speaker, ask, make_questions
@@ -29,6 +30,7 @@ from .model.base import describe_base
 from .model.precision import choose_precision
 from .model.tuned import save_tuned
 from .run.folder import RunFolder, default_name, open_run
+from .run.launch import Launch, find_launch
 from .run.occupied import occupied
 from .run.stamp import Stamp, code_revision, matching_settings, refuse_to_mix, write_backend
 from .tokens.cache import tokenizer_digest
@@ -47,21 +49,31 @@ def train(
     device = find_device()
     backend = backend or build_backend.choose(config, text.stored.folder, device)
     name = config.run_name or default_name(config.model.name, backend.mode)
-    with occupied(open_run(Path(config.train.output_dir), name, config.train.resume, fresh=fresh)) as run:
-        return run, _train(run, config, text, splits, backend, device)
+    root, launch = Path(config.train.output_dir), find_launch()
+    if launch.is_first:
+        name = open_run(root, name, config.train.resume, fresh=fresh).name
+    with occupied(RunFolder(root, processes.first_says(name))) as run:
+        return run, _train(run, config, text, splits, backend, device, launch)
 
 
 def foresee(config: Config, text: Text, splits: Mapping[str, Prepared]) -> Config:
     """The config as far as it is settled before a training starts: on a GPU the batch may stay open."""
-    return settle_batch(config, text, splits["train"].examples, find_device()).config
+    return settle_batch(config, text, splits["train"].examples, find_device(), launch=find_launch()).config
 
 
 def _train(
-    run: RunFolder, config: Config, text: Text, splits: Mapping[str, Prepared], backend: Backend, device: Device
+    run: RunFolder,
+    config: Config,
+    text: Text,
+    splits: Mapping[str, Prepared],
+    backend: Backend,
+    device: Device,
+    launch: Launch,
 ) -> FitReport:
     from transformers import set_seed
 
-    from .learn.fitting import build_trainer, fit  # the Trainer takes seconds to import
+    from .learn import sharding  # the Trainer takes seconds to import
+    from .learn.fitting import build_trainer, fit
 
     precision = choose_precision(config.train.bf16, config.train.fp16, device)
     base = describe_base(text.stored, backend.quantization)
@@ -70,52 +82,75 @@ def _train(
     @functools.cache
     def load_model() -> Any:
         set_seed(config.seed)
-        return build_backend.load_trainable(backend, config, text.stored.folder, device)
+        return build_backend.load_trainable(backend, config, text.stored.folder, device, sharded=launch.is_sharded)
 
     kind = {"base": base.fingerprint, "backend": backend.name, "code": code["scripts"]}
     probe = Probe(run, load_model, backend.enable_checkpointing, precision.name, kind)
-    batch = settle_batch(config, text, splits["train"].examples, device, probe)
-    config = batch.config
-    settings = matching_settings(config.model_dump())
+    batch = settle_batch(config, text, splits["train"].examples, device, probe, launch)
+    # Each looked at its own free memory.
+    config = batch.config.model_copy(update={"train": processes.first_says(batch.config.train)})
+    settings = matching_settings(config.model_dump()) | launch.settings()
     stamp = Stamp(
         data={name: prepared.digest for name, prepared in splits.items()},
         template=sha256_text(text.template.identity), tokenizer=tokenizer_digest(text.stored.folder), settings=settings,
         base={"name": base.name, "revision": base.revision, "fingerprint": base.fingerprint}, backend=backend.name,
         code=code,
     )  # fmt: skip
-    refuse_to_mix(run, stamp, config.train.resume)
-    stamp.write(run)
-    write_text(run.config, to_yaml(config.model_copy(update={"run_name": run.name})))
+    if launch.is_first:
+        refuse_to_mix(run, stamp, config.train.resume)
+        stamp.write(run)
+        write_text(run.config, to_yaml(_repeatable(config, run.name, launch)))
 
     model = load_model()
     if config.train.gradient_checkpointing:
         backend.enable_checkpointing(model, offload=config.train.activation_offload)
-    write_backend(
-        run, asked=backend.asked, used=backend.name, reason=backend.reason, mode=backend.mode, dtype=precision.name,
-        attention=model.config._attn_implementation, device=asdict(device), batch=batch.report(),
-    )  # fmt: skip
+    if launch.is_first:
+        write_backend(
+            run, asked=backend.asked, used=backend.name, reason=backend.reason, mode=backend.mode,
+            dtype=precision.name, attention=model.config._attn_implementation, device=asdict(device),
+            batch=batch.report(), launch=asdict(launch),
+        )  # fmt: skip
     validation = splits.get("val")
     trainer = build_trainer(
         model, train=backend.left_to_the_trainer(config.train), logging=config.logging, run=run,
         precision=precision.name, device=device.kind, seed=config.seed, train_set=splits["train"].examples,
         eval_set=validation.examples if validation else None, pad_id=text.tokenizer.pad_token_id,
-        samples=_samples(config, text, model, validation), settings=settings, remember=batch.remember,
+        samples=_samples(config, text, model, validation, launch), settings=settings, remember=batch.remember,
     )  # fmt: skip
-    report = fit(trainer, choose_checkpoint(config.train.resume, run.path))
-    if not report.stopped:
-        save_tuned(
-            run.adapter, model, text.tokenizer, text.template, base=base, stop_ids=text.stop_ids,
-            dtype=precision.dtype, replace=True,
-        )  # fmt: skip
-    stamp.write(run)
-    if not report.stopped:
-        run.finish(asdict(report))
+    checkpoint = choose_checkpoint(config.train.resume, run.path) if launch.is_first else None
+    report = fit(trainer, processes.first_says(checkpoint))
+    weights = None if report.stopped else sharding.whole_weights(trainer, launch)
+    if launch.is_first:
+        if not report.stopped:
+            save_tuned(
+                run.adapter, model, text.tokenizer, text.template, base=base, stop_ids=text.stop_ids,
+                dtype=precision.dtype, replace=True, weights=weights,
+            )  # fmt: skip
+        stamp.write(run)
+        if not report.stopped:
+            run.finish(asdict(report))
+    processes.wait()  # the launcher takes the end of one for the end of all
     return report
 
 
-def _samples(config: Config, text: Text, model: Any, validation: Prepared | None) -> SampleAnswers | None:
+def _repeatable(config: Config, name: str, launch: Launch) -> Config:
+    """The config that, typed again with the same launch, settles to this one: a launch counts its own micro-batches."""
+    if launch.processes > 1:
+        config = config.model_copy(update={"train": config.train.model_copy(update={"grad_accum": "auto"})})
+    return config.model_copy(update={"run_name": name})
+
+
+def _samples(
+    config: Config, text: Text, model: Any, validation: Prepared | None, launch: Launch
+) -> SampleAnswers | None:
     """The validation rows answered at each evaluation."""
     if validation is None or not config.eval.training_rows or config.train.eval_strategy == "no":
+        return None
+    if launch.is_sharded:
+        console.note(
+            f"No answers are sampled while training: {launch.kind} would gather the whole model for every token. "
+            "make eval scores them afterwards."
+        )
         return None
     speaker = Speaker(model, text.tokenizer, text.template, text.stop_ids, "the model in training")
     questions = make_questions(

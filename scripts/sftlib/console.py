@@ -2,7 +2,8 @@
 
 Results go to stdout (`result`, `table`), so that they can be piped; everything else goes to stderr (`note`, `warn`,
 progress). On a terminal it is coloured and progress is a bar with an ETA; elsewhere progress is a plain line now and
-then, so that logs stay readable. `run` is the frame of every script's `main`.
+then, so that logs stay readable. `run` is the frame of every script's `main`. Of several processes of one training
+(`accelerate launch`) only the first is heard, but for errors that it does not have itself.
 
 Worst bug: a traceback for a user's mistake, or an error that exits with 0 (tests/test_console.py).
 """
@@ -27,11 +28,13 @@ from .units import human_duration
 T = TypeVar("T")
 PLAIN_WIDTH = 120  # of tables where there is no terminal to ask
 PLAIN_SECONDS = 10.0  # between two plain progress lines: about what people bear without a sign of life
+PROCESS = int(os.environ.get("RANK", 0))  # number among the processes of one training
+BEFORE_AN_ERROR = 3.0  # seconds: the first process, if it has the same one, ends the others meanwhile
 
 
-def _make_console(*, stderr: bool) -> Console:
+def _make_console(*, stderr: bool, quiet: bool = PROCESS > 0) -> Console:
     # No markup and no emoji: `a.yaml:100: [b]` is a place and a text, not a 💯 and bold.
-    console = Console(stderr=stderr, highlight=False, soft_wrap=True, markup=False, emoji=False)
+    console = Console(stderr=stderr, quiet=quiet, highlight=False, soft_wrap=True, markup=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PLAIN_WIDTH
     return console
@@ -39,13 +42,15 @@ def _make_console(*, stderr: bool) -> Console:
 
 _out = _make_console(stderr=False)
 _err = _make_console(stderr=True)
+_errors = _make_console(stderr=True, quiet=False)
 _warned: list[str] = []
 
 
 def result(text: str = "", *, end: str = "\n") -> None:
     """Print what the user asked for, verbatim, to stdout."""
-    _out.file.write(text + end)
-    _out.file.flush()
+    if not _out.quiet:
+        _out.file.write(text + end)
+        _out.file.flush()
 
 
 def note(text: str = "") -> None:
@@ -126,7 +131,7 @@ class Meter:
         self._bar: Progress | None = None
 
     def __enter__(self) -> Meter:
-        if _err.is_terminal:
+        if _err.is_terminal and not _err.quiet:
             self._bar = Progress(
                 TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                 TextColumn("eta"), TimeRemainingColumn(), TextColumn("{task.fields[text]}", markup=False), console=_err,
@@ -173,12 +178,14 @@ def run(main: Callable[[argparse.Namespace], int], parser: argparse.ArgumentPars
     try:
         return main(args)
     except SftError as error:
+        if PROCESS:
+            time.sleep(BEFORE_AN_ERROR)
         if args.debug:
-            _err.print_exception()
+            _errors.print_exception()
         first, *rest = str(error).splitlines()
-        _err.print(Text.assemble(("error:", "bold red"), " ", first))
+        _errors.print(Text.assemble((f"error in process {PROCESS}:" if PROCESS else "error:", "bold red"), " ", first))
         for line in rest:
-            _err.print(f"  {line}")
+            _errors.print(f"  {line}")
         return error.exit_code
     except KeyboardInterrupt:
         _err.print("stopped by Ctrl-C")

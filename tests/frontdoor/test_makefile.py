@@ -62,6 +62,14 @@ LINES = {
         "{python} scripts/tensorboard_server.py start --port 6006",
         "{python} scripts/train.py --config configs/run_unsloth.yaml",
     ],
+    "train-bnb ACCELERATE=fsdp2 PROCESSES=4": [
+        "{python} -m accelerate.commands.launch --config_file configs/accelerate/fsdp2.yaml --num_processes '4' "
+        "scripts/train.py --config configs/run_bnb.yaml"
+    ],
+    "train ACCELERATE=single": [
+        "{python} -m accelerate.commands.launch --config_file configs/accelerate/single.yaml "
+        f"scripts/train.py {BASE}"
+    ],
     "train RUN=first FRESH=1": [f"{{python}} scripts/train.py {BASE} --set 'run_name=first' --fresh"],
     "stop": [f"{{python}} scripts/stop.py {BASE}"],
     "stop RUN=first": [f"{{python}} scripts/stop.py {BASE} --run 'first'"],

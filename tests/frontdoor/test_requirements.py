@@ -28,7 +28,8 @@ UNSLOTH = [
     "trl!=0.19.0,<=1.15.0,>=0.18.2",
     "transformers!=4.53.0,!=4.54.0,!=4.55.0,!=4.55.1,!=4.57.4,!=4.57.5,!=5.0.0,!=5.1.0,<=5.17.0,>=4.52.4",
 ]
-FILES = ["requirements.txt", "requirements-dev.txt", "requirements-wandb.txt", "requirements-unsloth.txt"]
+FILES = ["requirements.txt", "requirements-dev.txt", "requirements-wandb.txt", "requirements-unsloth.txt",
+         "requirements-deepspeed.txt"]  # fmt: skip
 PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..errors import ConfigError
 from .schema import Config, TrainSection
 from .writing import scalar
 
@@ -46,12 +47,13 @@ def settled_keys(asked: Config, settled: Config) -> list[tuple[str, str, str]]:
 
 
 def settle_stated_batch(
-    train: TrainSection, device: str, *, checkpoints_itself: bool = False
+    train: TrainSection, device: str, processes: int = 1, *, checkpoints_itself: bool = False
 ) -> tuple[TrainSection, list[str]]:
     """The batch as far as a device (cuda, cpu, mps) says; what it cannot have is said in a sentence.
 
     Where train.batch_size stays `auto`, a look at the memory decides it, and with it the `auto` of accumulation,
     checkpointing and offload (build_batch.py).
+    processes: that share a step. ConfigError where they cannot share it evenly.
     checkpoints_itself: the backend sets checkpointing and offload up while it loads the model (unsloth).
     """
     size, accumulation, effective = train.batch_size, train.grad_accum, train.effective_batch_size
@@ -69,10 +71,15 @@ def settle_stated_batch(
         checkpointing = True
     if size == "auto" and accumulation != "auto":
         size = effective // accumulation
+    elif size == "auto" and effective % processes:
+        turns = effective + processes - effective % processes
+        raise ConfigError(
+            f"A step of {effective} examples cannot be shared by {processes} processes.",
+            where="train.effective_batch_size", expected=f"a multiple of {processes}",
+            cure=f"Set train.effective_batch_size to {turns}.",
+        )  # fmt: skip
     if size != "auto":
-        if accumulation == "auto":
-            accumulation = 1 if effective is None else effective // size
-        effective = size * accumulation
+        accumulation, effective = cut_step(train.model_copy(update={"batch_size": size}), processes)
         checkpointing = device == "cuda" if checkpointing == "auto" else checkpointing
         offload = False if offload == "auto" else offload
     settled = {
@@ -80,6 +87,27 @@ def settle_stated_batch(
         "gradient_checkpointing": checkpointing, "activation_offload": offload,
     }  # fmt: skip
     return train.model_copy(update=settled), messages
+
+
+def cut_step(train: TrainSection, processes: int = 1) -> tuple[int, int]:
+    """Micro-batches a step of each process, and examples a step of all: it is kept when processes are added.
+
+    Raises ConfigError when the step cannot be cut evenly.
+    """
+    micro, accumulation = train.batch_size, train.grad_accum
+    asked = train.effective_batch_size
+    if asked is None:
+        asked = micro * (processes if accumulation == "auto" else accumulation)
+    if asked % (micro * processes):
+        fits = [size for size in range(micro, 0, -1) if asked % (size * processes) == 0]
+        turn = micro * processes
+        cure = f"Set train.effective_batch_size to {asked + turn - asked % turn}"
+        raise ConfigError(
+            f"A step of {asked} examples cannot be cut into micro-batches of {micro} for {processes} processes.",
+            where="train.effective_batch_size, train.batch_size", expected=f"a multiple of {micro} x {processes}",
+            cure=f"{cure}, or train.batch_size to {fits[0]}." if fits else f"{cure}.",
+        )  # fmt: skip
+    return asked // (micro * processes), asked
 
 
 def unheeded(config: Config) -> list[str]:

@@ -59,10 +59,12 @@ def training_arguments(
     rows: int,
     has_validation: bool,
     processes: int = 1,
+    sharded: bool = False,
 ) -> TrainingArguments:
     """The arguments of one training.
 
     rows: of the training split, after the length policy.
+    sharded: no process holds the whole model; gradients are then spread after every micro-batch, not kept whole.
     Evaluation sees micro-batches of train.batch_size, so that its memory stays below that of training.
     Raises ConfigError when an evaluation is scheduled and there is nothing to evaluate on, or the other way round.
     """
@@ -117,6 +119,8 @@ def training_arguments(
         dataloader_num_workers=0,
         dataloader_pin_memory=device == "cuda",
         remove_unused_columns=False,
+        ddp_find_unused_parameters=False if processes > 1 else None,  # every trainable tensor is used in every pass
+        accelerator_config={"gradient_accumulation_kwargs": {"sync_each_batch": True}} if sharded else None,
         report_to="none",
         disable_tqdm=True,
         log_level="warning",

@@ -4,7 +4,7 @@ The clock is that of training, over all sessions of the run, evaluations and che
 not. The schedule follows the share of the time that is used up, or that of the planned steps where these are ahead, so
 that the rate has come down when the time is over. Training stops when less than half a step is left before the time
 that the last evaluation and checkpoint will take: the longest pause between two steps so far or, before the first
-evaluation, a guess.
+evaluation, a guess. Of several processes the first holds the watch: a schedule by two clocks would give two rates.
 
     Budget(2700.0).share()  ->  0.5 after 22.5 minutes
 
@@ -20,6 +20,8 @@ from typing import Any
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
+
+from . import processes
 
 RECENT = 8  # steps whose mean says how long the next one takes
 FORWARD = 1 / 3  # time of a forward pass within forward and backward: the backward costs twice as much
@@ -57,6 +59,7 @@ class Budget(TrainerCallback, ExportableState):
         """Share of the time for steps that is used up, in [0, 1]; it never falls."""
         for_steps = self.seconds - self._closing()
         self.reached = max(self.reached, min(1.0, self.elapsed() / for_steps) if for_steps > 0 else 1.0)
+        self.reached = processes.first_says(self.reached)
         return self.reached
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
@@ -78,7 +81,8 @@ class Budget(TrainerCallback, ExportableState):
         self._ended = monotonic()
         self._recent.append(self._ended - self._began)
         left = self.seconds - self._closing() - self.elapsed()
-        if left < self._step_seconds() / 2 and not control.should_training_stop:
+        is_late = processes.first_says(left < self._step_seconds() / 2)
+        if is_late and not control.should_training_stop:
             self.is_over = control.should_training_stop = control.should_log = True
             control.should_evaluate |= args.eval_strategy == "steps"
             control.should_save |= args.save_strategy == "steps"

@@ -28,8 +28,10 @@ from ..errors import ConfigError, DataError, MachineError
 from ..memory.out_of_memory import is_out_of_memory
 from ..model.quiet import quiet
 from ..run.folder import RunFolder
+from ..run.launch import find_launch
 from ..tokens.collate import collate
 from ..tokens.dataset import ExampleDataset
+from . import sharding
 from .arguments import training_arguments
 from .budget import Budget
 from .checkpoints import checkpoint_words, step_of
@@ -91,6 +93,7 @@ def build_trainer(
     train_set, eval_set: data sets of `Example`s with `.lengths`.
     settings: flat, for the HPARAMS page and W&B.
     remember: told, when a micro-batch did not fit, the rows and their length that are tried from now on.
+    Of several processes each calls it with the same, after `processes.join`.
     Raises ConfigError, DataError, MachineError or ModelError before anything is trained.
     """
     if len(train_set) == 0:
@@ -98,31 +101,34 @@ def build_trainer(
     if train.metric_for_best_model == "eval_rougeL" and samples is None and train.eval_strategy != "no":
         raise ConfigError(
             "eval_rougeL cannot be computed: no validation rows are answered.", where="train.metric_for_best_model",
-            expected="eval.training_rows above 0", cure="Set eval.training_rows to 8, or the metric to eval_loss.",
+            expected="eval.training_rows above 0, and a model that is not cut up",
+            cure="Set eval.training_rows to 8, or the metric to eval_loss.",
         )  # fmt: skip
+    launch = find_launch()
     arguments = training_arguments(
         train, run_folder=run.path, precision=precision, device=device, seed=seed, rows=len(train_set),
-        has_validation=eval_set is not None and len(eval_set) > 0,
+        has_validation=eval_set is not None and len(eval_set) > 0, processes=launch.processes,
+        sharded=launch.is_sharded,
     )  # fmt: skip
     if arguments.n_gpu > 1:
         raise MachineError(
             f"One process sees {arguments.n_gpu} GPUs.", expected="one process a GPU",
-            cure="CUDA_VISIBLE_DEVICES=0 make train, or accelerate launch --num_processes N scripts/train.py",
+            cure=f"CUDA_VISIBLE_DEVICES=0 make train, or make train ACCELERATE=ddp PROCESSES={arguments.n_gpu}",
         )  # fmt: skip
     tally = Tally(with_memory=logging.gpu_stats)
     sinks = make_sinks(
         logging.backend, name=run.name, run_folder=run.path, tensorboard=run.tensorboard, settings=settings or {}
     )
-    broken = BrokenSteps(run, is_scaled=precision == "fp16")
+    broken = BrokenSteps(run, is_scaled=precision == "fp16", can_leave_out=not launch.is_deepspeed)
     callbacks = [
-        SilentTensors(broken),
+        *([] if launch.is_deepspeed else [SilentTensors(broken)]),  # it keeps the gradients to itself
         Records(run),
         Curves(sinks, samples),
         Progress(log_interval=logging.log_interval, is_timed=train.max_minutes is not None),
     ]
     if train.max_minutes:
         evaluated = len(eval_set) if eval_set is not None and train.eval_strategy != "no" else 0
-        step_rows = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
+        step_rows = arguments.train_batch_size * arguments.gradient_accumulation_steps * launch.processes
         callbacks.append(Budget(train.max_minutes * 60, evaluated / step_rows))
     if train.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(train.early_stopping_patience))
@@ -134,6 +140,7 @@ def build_trainer(
     )  # fmt: skip
     with trainer.accelerator.autocast():
         verify_head(trainer.model)
+    sharding.settle(trainer, launch)
     return trainer
 
 
@@ -164,8 +171,8 @@ def fit(trainer: SftTrainer, checkpoint: Path | None = None) -> FitReport:
                 callback.close()
     refuse_non_finite_weights(trainer.model, trainer.state.global_step)
     times = time_metrics(trainer.tally, time.perf_counter() - started, resumed_from)
-    files.write_json(trainer.run.time_metrics, times)
     if trainer.args.should_save:
+        files.write_json(trainer.run.time_metrics, times)
         trainer.tidy()  # a kill may have come between the last checkpoint and this
     losses = [record["loss"] for record in trainer.state.log_history if "loss" in record]
     return FitReport(

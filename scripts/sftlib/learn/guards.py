@@ -3,7 +3,8 @@
 `BrokenSteps` looks at the log-probabilities of every micro-batch and at the gradients before every optimizer step: a
 step with one that is not finite is not applied, its rows are named and dumped, and the third in a row ends the run.
 `SilentTensors` asks once, as soon as an update has been made, that every trainable tensor gets a gradient;
-`refuse_non_finite_weights` stands before every save.
+`refuse_non_finite_weights` stands before every save. Of several processes each sees its own rows, and under FSDP2 its
+own shards, so all of them agree before any acts.
 
     warning: Step 12 is not applied: its loss is not finite. Rows: raw.jsonl:17. They are in outputs/r/non_finite.jsonl.
 
@@ -22,6 +23,7 @@ from transformers import TrainerCallback
 from .. import console, files
 from ..errors import TrainingError
 from ..run.folder import RunFolder
+from . import processes
 
 NAMED = 10  # rows or tensors named in a message
 IN_A_ROW = 3  # steps that were not applied, after which the run ends
@@ -29,8 +31,8 @@ IN_A_ROW = 3  # steps that were not applied, after which the run ends
 
 def refuse_non_finite_weights(model: nn.Module, step: int) -> None:
     """Raise TrainingError if a trainable weight is NaN or infinite."""
-    broken = [name for name, weight in _trainable(model) if not torch.isfinite(weight).all()]
-    if broken:
+    own = [name for name, weight in _trainable(model) if not torch.isfinite(processes.own_part(weight)).all()]
+    if broken := _of_all(own):
         raise TrainingError(
             f"{len(broken)} trainable tensors are not finite at step {step}, so they are not saved: {_some(broken)}.",
             expected="finite weights",
@@ -43,11 +45,12 @@ class BrokenSteps(TrainerCallback):
     """Leaves out the steps whose loss or gradient is not finite; `is_left_out` says so of the current one.
 
     Under fp16 the loss scaler leaves out steps itself, and lowers the scale after a non-finite gradient, which is how
-    it finds the right one: there only losses are looked at.
+    it finds the right one: there only losses are looked at. DeepSpeed makes its step within the backward pass, where
+    it cannot be left out: there (`can_leave_out` false) a loss that is not finite ends the run before it.
     """
 
-    def __init__(self, run: RunFolder, *, is_scaled: bool) -> None:
-        self.run, self.is_scaled = run, is_scaled
+    def __init__(self, run: RunFolder, *, is_scaled: bool, can_leave_out: bool = True) -> None:
+        self.run, self.is_scaled, self.can_leave_out = run, is_scaled, can_leave_out
         self.is_left_out = False
         self._in_a_row = 0
         self._inputs: list[Mapping[str, Any]] = []  # micro-batches of the current step
@@ -65,6 +68,13 @@ class BrokenSteps(TrainerCallback):
         is_broken = bool(broken_N.any())
         if is_broken:
             self._lost |= {inputs["sources"][row] for row in rows_N[broken_N].unique().tolist()}
+        if not self.can_leave_out and processes.any_of(is_broken):
+            raise TrainingError(
+                f"The loss is not finite. Rows: {_some(_of_all(sorted(self._lost)))}.", where="ACCELERATE=zero2, zero3",
+                expected="finite losses: under DeepSpeed a step cannot be left out",
+                cure="Look at these rows; if they are sound, lower train.learning_rate. What was learned before is in "
+                "the newest checkpoint.",
+            )  # fmt: skip
         return is_broken
 
     def forget_step(self) -> None:
@@ -78,10 +88,11 @@ class BrokenSteps(TrainerCallback):
     def on_pre_optimizer_step(self, args, state, control, model, **kwargs) -> None:
         """Take the gradients of a broken step away: an optimizer passes over a tensor that has none."""
         names = [] if self.is_scaled else _non_finite_gradients(model)
-        self.is_left_out = bool(names or self._lost)
+        self.is_left_out = processes.any_of(bool(names or self._lost))
         if not self.is_left_out:
             self._in_a_row = 0
             return
+        names, self._lost = sorted(_of_all(names)), set(_of_all(sorted(self._lost)))
         self._in_a_row += 1
         step = state.global_step + 1
         rows = self._dump(step)
@@ -110,9 +121,11 @@ class BrokenSteps(TrainerCallback):
             source: {"step": step, "source": source, "input_ids": ids[seen > 0].tolist()}
             for inputs in self._inputs
             for source, ids, seen in zip(inputs["sources"], inputs["input_ids"], inputs["attention_mask"], strict=True)
-            if source in self._lost or not self._lost
+            if source in self._lost or (source and not self._lost)
         }
-        files.append_text(self.run.non_finite, "".join(map(files.json_line, found.values())))
+        found = {source: row for part in processes.gathered(found) for source, row in part.items()}
+        if processes.is_first():
+            files.append_text(self.run.non_finite, "".join(map(files.json_line, found.values())))
         return list(found)
 
 
@@ -141,7 +154,8 @@ class SilentTensors(TrainerCallback):
     def _look_for_silent_tensors(self, model: nn.Module, step: int) -> None:
         tensors = dict(_trainable(model))
         names = tensors if self._silent is None else self._silent
-        self._silent = {name for name in names if tensors[name].grad is None or not tensors[name].grad.any()}
+        own = {name for name in names if _is_silent(tensors[name])}
+        self._silent = set.intersection(*processes.gathered(own))
         self._is_checked = self._has_moved
         if self._is_checked and self._silent:
             raise TrainingError(
@@ -155,10 +169,21 @@ class SilentTensors(TrainerCallback):
 
 def _non_finite_gradients(model: nn.Module) -> list[str]:
     named = [(name, weight.grad) for name, weight in _trainable(model) if weight.grad is not None]
-    is_finite = [torch.isfinite(gradient).all() for _, gradient in named]
+    is_finite = [torch.isfinite(processes.own_part(gradient)).all() for _, gradient in named]
     if not is_finite or torch.stack(is_finite).all():  # one wait for the GPU instead of one a tensor
         return []
     return [name for (name, _), finite in zip(named, is_finite, strict=True) if not finite]
+
+
+def _is_silent(weight: nn.Parameter) -> bool:
+    return weight.grad is None or not processes.own_part(weight.grad).any()
+
+
+def _of_all(names: Iterable[str]) -> list[str]:
+    """The names found in any process, each once."""
+    if not processes.any_of(bool(names)):
+        return []
+    return list(dict.fromkeys(name for part in processes.gathered(list(names)) for name in part))
 
 
 def _trainable(model: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:

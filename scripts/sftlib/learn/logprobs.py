@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from accelerate.utils import extract_model_from_parallel
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import ModelError
@@ -57,7 +58,10 @@ class Head:
         return self.module.out_features
 
     def __call__(self, hidden_NH: Tensor) -> Tensor:
-        logits_NV = self.module(hidden_NH).float()
+        # After a forward pass of the whole model FSDP2 leaves the output layer together until the backward pass. Called
+        # by itself it would be gathered anew, and its gradient spread, for every chunk.
+        run = self.module.forward if isinstance(self.module, FSDPModule) else self.module
+        logits_NV = run(hidden_NH).float()
         if self.scale != 1.0:
             logits_NV = logits_NV * self.scale
         if self.cap is not None:

@@ -3,6 +3,8 @@
 The first Ctrl-C, SIGTERM or SIGUSR1 (what Slurm sends ahead of time) lets the step end, saves a full checkpoint and
 ends the training; the second has its usual effect at once, which costs the steps since the last checkpoint and nothing
 else. A stop in the middle of an epoch brings no evaluation with it: the run that goes on is the one that never stopped.
+Several processes stop at the same step, whichever of them was asked. Their launcher passes on the signals that it gets,
+so what comes within a moment of the first is no second one.
 
 Worst bug: a run that is not the same after a stop (tests/test_never_lose_work.py).
 """
@@ -13,6 +15,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,9 +23,14 @@ from transformers import TrainerCallback
 
 from .. import console
 from ..run.folder import RunFolder
+from ..run.launch import find_launch
 from ..run.occupied import is_asked_to_stop
+from . import processes
 
 SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGUSR1: "SIGUSR1"}
+FILE = "make stop"
+REASONS = ("", FILE, *SIGNALS.values())
+ECHO = 2.0  # seconds in which the launcher of several processes passes on what the terminal has sent them already
 
 
 class Stopper(TrainerCallback):
@@ -35,6 +43,7 @@ class Stopper(TrainerCallback):
         self._is_said = False
         self._saved_step = -1
         self._before: dict[int, Any] = {}
+        self._heard, self._echo = 0.0, ECHO if find_launch().processes > 1 else 0.0
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -55,7 +64,10 @@ class Stopper(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs) -> None:
         """Stop here if it was asked for and the training goes on; what ends an epoch is saved after its evaluation."""
         self._look()
-        if self.asked and not control.should_training_stop:
+        if agreed := REASONS[processes.largest(REASONS.index(self.asked))]:  # another may come just now
+            self.asked = agreed
+            self._say()
+        if agreed and not control.should_training_stop:
             self.has_stopped = control.should_training_stop = control.should_log = True
             control.should_save |= not _is_epoch_end(state)
 
@@ -72,16 +84,20 @@ class Stopper(TrainerCallback):
 
     def _look(self) -> None:
         if not self.asked and is_asked_to_stop(self.run):
-            self.asked = "make stop"
-        if self.asked and not self._is_said:
+            self.asked = FILE
+        if self.asked:
+            self._say()
+
+    def _say(self) -> None:
+        if not self._is_said:
             self._is_said = True
             console.note(f"{self.asked}: stopping after this step, with a checkpoint. A second signal stops at once.")
 
     def _hear(self, number: int, frame: Any) -> None:
         # Nothing is printed here: the signal may have come in the middle of a print.
         if not self.asked:
-            self.asked = SIGNALS[signal.Signals(number)]
-        else:
+            self.asked, self._heard = SIGNALS[signal.Signals(number)], time.monotonic()
+        elif time.monotonic() - self._heard >= self._echo:
             self._stop_listening()
             os.kill(os.getpid(), number)
 

@@ -2,7 +2,8 @@
 
 In come the micro-batches, counted by the trainer as it sees them; out go rates for the log. The clock runs inside
 optimizer steps only, so evaluations and checkpoints do not slow the tokens/s. Counts are of this session: a resumed
-run starts again at zero. With several processes each counts its own share.
+run starts again at zero. Of several processes each counts its own share, and what is told is the sum; memory is that of
+the first.
 
     tally.count(batch, supervised=12)
     tally.rates()  ->  {"tokens_per_second": 512.3, "supervised_tokens": 96, "memory_gib": 1.6, "peak_memory_gib": 1.7}
@@ -24,6 +25,7 @@ from transformers import TrainerCallback
 
 from ..memory.probe import process_peak_bytes
 from ..units import GIB
+from . import processes
 
 MASKS = ("attention_mask", "decoder_attention_mask")  # the second one of an encoder-decoder only
 
@@ -40,9 +42,9 @@ class Tally(TrainerCallback):
         self._last = (0, 0, 0, 0.0)
         self._started: float | None = None
 
-    def count(self, batch: Mapping[str, Any], supervised: int) -> None:
-        """Count one micro-batch."""
-        self._open_tokens += [batch[mask].sum() for mask in MASKS if mask in batch]
+    def count(self, batch: Mapping[str, Any], supervised: int, blanks: int = 0) -> None:
+        """Count one micro-batch. blanks: rows of one token that only fill it up."""
+        self._open_tokens += [batch[mask].sum() - blanks for mask in MASKS if mask in batch]
         self.supervised += supervised
 
     def forget_step(self) -> None:
@@ -53,13 +55,15 @@ class Tally(TrainerCallback):
     def rates(self) -> dict[str, float]:
         """Tokens a second (padding not counted), supervised tokens a step, both since the last call; memory in GiB."""
         self._settle()
-        tokens, supervised, steps, seconds = self._last
+        _, _, steps, seconds = self._last
+        counts = [self.tokens - self._last[0], self.supervised - self._last[1]]
+        tokens, supervised = processes.totals(counts)
         self._last = (self.tokens, self.supervised, self.steps, self.seconds)
         rates: dict[str, float] = {}
         if self.seconds > seconds:
-            rates["tokens_per_second"] = (self.tokens - tokens) / (self.seconds - seconds)
+            rates["tokens_per_second"] = tokens / (self.seconds - seconds)
         if self.steps > steps:
-            rates["supervised_tokens"] = (self.supervised - supervised) / (self.steps - steps)
+            rates["supervised_tokens"] = supervised / (self.steps - steps)
         if self.with_memory:
             used, peak = memory_bytes()
             rates |= {"memory_gib": used / GIB, "peak_memory_gib": peak / GIB}
@@ -68,10 +72,11 @@ class Tally(TrainerCallback):
     def totals(self) -> dict[str, float | int | None]:
         """Counts of the whole session, for time_metrics.json."""
         self._settle()
+        tokens, supervised = processes.totals([self.tokens, self.supervised])
         return {
-            "steps": self.steps, "tokens": self.tokens, "supervised_tokens": self.supervised,
+            "steps": self.steps, "tokens": tokens, "supervised_tokens": supervised,
             "seconds_in_steps": round(self.seconds, 3),
-            "tokens_per_second": round(self.tokens / self.seconds, 1) if self.seconds else None,
+            "tokens_per_second": round(tokens / self.seconds, 1) if self.seconds else None,
         }  # fmt: skip
 
     def on_step_begin(self, args, state, control, **kwargs) -> None:

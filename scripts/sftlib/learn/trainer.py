@@ -4,7 +4,9 @@ In come a model, settled arguments and data sets of `Example`s; training goes th
 Accelerate, FSDP, DeepSpeed and callbacks work as its users know them. Overridden, and nothing copied:
 
     compute_loss          sum over the supervised tokens / their count in the whole step (DESIGN section 4)
-    _get_train_sampler    length-grouped, the same whatever the micro-batch; _get_eval_sampler: longest first
+    _get_train_sampler    length-grouped, the same whatever the micro-batch and the processes
+    _get_eval_sampler     longest first
+    save_model            of a model that is cut up only what was trained
     evaluation_loop       exact token-weighted loss, the sample answers, no logits; leaves training undisturbed
     _save_checkpoint      finite weights only, sealed when complete, then rotated
     _run_epoch            a resumed run that had ended takes no further step
@@ -35,15 +37,16 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from ..errors import DataError
 from ..run.folder import RunFolder
-from . import checkpoints
+from . import checkpoints, processes
 from .budget import Budget, follow_time
 from .guards import BrokenSteps, refuse_non_finite_weights
 from .logprobs import hidden_states, output_head, supervised, token_logprobs
 from .losses import nll_sum
-from .order import StepSampler
+from .order import StepSampler, WithBlank
 from .records import write_best
 from .replay import Replay, Sizes
 from .samples import SampleAnswers
+from .sharding import gather
 from .tally import Tally
 from .undisturbed import undisturbed
 
@@ -69,7 +72,8 @@ class SftTrainer(Trainer):
         remember: Callable[[int, int], None] | None,
     ) -> None:  # fmt: skip
         super().__init__(
-            model=model, args=args, data_collator=collate, train_dataset=train_set, eval_dataset=eval_set,
+            model=model, args=args, data_collator=collate, eval_dataset=eval_set,
+            train_dataset=train_set if args.world_size == 1 else WithBlank(train_set),
             callbacks=[tally, broken, Sizes(), *callbacks],
         )  # fmt: skip
         self.remove_callback(PrinterCallback)  # only `console` prints
@@ -117,7 +121,7 @@ class SftTrainer(Trainer):
         """The micro-batch's share of the step's loss."""
         logprobs_N, rows_N = self._logprobs(model, inputs)
         is_broken = self.broken.look(inputs, logprobs_N, rows_N)
-        self.tally.count(inputs, len(logprobs_N))
+        self.tally.count(inputs, len(logprobs_N), blanks=inputs["sources"].count(""))
         loss = nll_sum(logprobs_N) / (len(logprobs_N) if num_items_in_batch is None else num_items_in_batch)
         loss = (
             loss * self.accelerator.num_processes
@@ -153,7 +157,7 @@ class SftTrainer(Trainer):
                 )
             metrics = {f"{metric_key_prefix}_loss": nll / count}
             if self.samples is not None:
-                metrics[f"{metric_key_prefix}_rougeL"] = self.samples.ask()
+                metrics[f"{metric_key_prefix}_rougeL"] = processes.first_says(self.samples.ask())
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=rows)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -177,7 +181,8 @@ class SftTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> StepSampler:
         dataset = self.train_dataset if train_dataset is None else train_dataset
-        return StepSampler(dataset.lengths, self.get_total_train_batch_size(self.args), self.args.seed)
+        turn = self.args.per_device_train_batch_size * self.args.world_size if self.args.world_size > 1 else 1
+        return StepSampler(dataset.lengths, self.get_total_train_batch_size(self.args), self.args.seed, turn)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> list[int]:
         lengths = eval_dataset.lengths
@@ -188,12 +193,23 @@ class SftTrainer(Trainer):
         folder = Path(self._get_output_dir(trial)) / f"{checkpoints.PREFIX}{self.state.global_step}"
         if self.args.should_save:
             checkpoints.make_room(folder)
+            if self.is_fsdp_enabled:  # each process looks whether it is there, before anything is written into it
+                folder.mkdir(parents=True, exist_ok=True)
         self.accelerator.wait_for_everyone()
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()  # each process writes the state of its random numbers
         if self.args.should_save:
             checkpoints.seal(folder)
             self.tidy()
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The weights of a checkpoint; those that FSDP2 goes on from are saved beside the optimizer."""
+        if not self.is_fsdp_enabled:
+            super().save_model(output_dir, _internal_call)
+        elif hasattr(self.model, "peft_config"):
+            weights = gather(self.model)
+            if self.args.should_save:
+                self._save(output_dir, state_dict=weights)
 
     def tidy(self) -> None:
         """Say which checkpoint is the best, and keep save_total_limit of them."""

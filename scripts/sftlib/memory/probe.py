@@ -21,6 +21,8 @@ from typing import Literal
 import psutil
 import torch
 
+from ..run.launch import find_launch
+
 CGROUP = Path("/sys/fs/cgroup")  # version 2, where containers and systemd put their limits
 
 
@@ -34,6 +36,7 @@ class Device:
         total_bytes, free_bytes: of the device's own memory; of main memory for `cpu` and `mps`.
         capability: CUDA compute capability, None elsewhere.
         has_bf16: whether the hardware computes in bfloat16 rather than emulating it.
+        index: number of the GPU; each process of one training has its own.
     """
 
     kind: Literal["cuda", "cpu", "mps"]
@@ -42,15 +45,17 @@ class Device:
     free_bytes: int
     capability: tuple[int, int] | None = None
     has_bf16: bool = False
+    index: int = 0
 
 
 def find_device() -> Device:
-    """The first CUDA (or ROCm) device, else Apple's GPU, else the CPU."""
+    """The CUDA (or ROCm) device of this process, else Apple's GPU, else the CPU."""
     if torch.cuda.is_available():
-        free, total = torch.cuda.mem_get_info(0)
-        capability = torch.cuda.get_device_capability(0)
+        index = find_launch().local_rank
+        free, total = torch.cuda.mem_get_info(index)
+        capability = torch.cuda.get_device_capability(index)
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        return Device("cuda", torch.cuda.get_device_name(0), total, free, capability, has_bf16)
+        return Device("cuda", torch.cuda.get_device_name(index), total, free, capability, has_bf16, index)
     total, free = main_memory()
     capabilities = torch.cpu.get_capabilities()
     name = capabilities.get("cpu_name") or capabilities.get("architecture", "CPU")

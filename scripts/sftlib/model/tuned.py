@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +60,7 @@ def save_tuned(
     stop_ids: Sequence[int],
     dtype: torch.dtype = torch.bfloat16,
     replace: bool = False,
+    weights: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
     """Write the adapter of a `PeftModel`, or all weights of any other model.
 
@@ -68,6 +69,7 @@ def save_tuned(
         stop_ids: tokens that end an assistant turn (tokenizer.end_of_turn_ids).
         dtype: of the stored weights of a full model; an adapter stays float32.
         replace: put it in the place of an older folder, for a run that goes on.
+        weights: of a model that is cut up over several processes, put together; by default its own.
     """
     folder = Path(folder)
     if folder.exists() and not replace:
@@ -79,9 +81,9 @@ def save_tuned(
     shutil.rmtree(goal, ignore_errors=True)
     with whole_folder(goal) as staging, quiet():
         if hasattr(model, "peft_config"):
-            _save_adapter(staging, model, base)
+            _save_adapter(staging, model, base, weights)
         else:
-            _save_full(staging, model, dtype)
+            _save_full(staging, model, dtype, weights)
         _save_companions(staging, tokenizer, portable_template(template), model.generation_config, stop_ids)
         write_base(staging, base)
     if goal != folder:
@@ -132,12 +134,12 @@ def load_tuned(
     )  # fmt: skip
 
 
-def _save_adapter(folder: Path, model: Any, base: BaseInfo) -> None:
+def _save_adapter(folder: Path, model: Any, base: BaseInfo, whole: Mapping[str, torch.Tensor] | None) -> None:
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
     # Told that no embedding was resized, peft does not ask the hub about the base's vocabulary.
-    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
+    weights = get_peft_model_state_dict(model, whole, save_embedding_layers=False)
     _refuse_non_finite(weights)
     save_file(
         {name: w.detach().cpu().contiguous() for name, w in weights.items()},
@@ -149,9 +151,13 @@ def _save_adapter(folder: Path, model: Any, base: BaseInfo) -> None:
     settings.save_pretrained(str(folder))
 
 
-def _save_full(folder: Path, model: PreTrainedModel, dtype: torch.dtype) -> None:
+def _save_full(
+    folder: Path, model: PreTrainedModel, dtype: torch.dtype, whole: Mapping[str, torch.Tensor] | None
+) -> None:
     weights, copies = {}, {}
-    for name, weight in model.state_dict().items():  # tied weights stay one tensor, so that they are stored once
+    for name, weight in (
+        model.state_dict() if whole is None else whole
+    ).items():  # tied weights stay one tensor, so that they are stored once
         if weight.data_ptr() not in copies:
             copies[weight.data_ptr()] = weight.to(dtype) if weight.is_floating_point() else weight
         weights[name] = copies[weight.data_ptr()]

@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 from .. import console, files
 from ..errors import MixError, ModelError, UsageError
+from .launch import find_launch
 
 TENSORBOARD = "tb"  # of all runs, under the folder of the runs
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -114,9 +115,9 @@ class RunFolder:
         return "interrupted" if any(self.path.glob("checkpoint-*")) else "new"
 
     def go_on_command(self, resume: str) -> str:
-        """What a person types to go on with it; resume: the run's train.resume."""
+        """What a person types to go on with it, with as many processes; resume: the run's train.resume."""
         setting = "" if resume == "auto" else " SET=train.resume=auto"
-        return f"make train {shlex.quote(f'CONFIG={self.config}')}{setting}"
+        return f"make train {shlex.quote(f'CONFIG={self.config}')}{setting}{find_launch().variables}"
 
     def finish(self, summary: Mapping[str, Any], links: Path = Path("adapters")) -> None:
         """Point `<links>/last` at its adapter and mark the run as finished."""

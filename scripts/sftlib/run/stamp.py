@@ -209,13 +209,14 @@ def write_backend(
     attention: str,
     device: Mapping[str, Any],
     batch: Mapping[str, Any],
+    launch: Mapping[str, Any],
 ) -> None:
     """Write backend.json: what was asked for, what really ran, and why."""
     files.write_json(
         run.backend,
         {
             "asked": asked, "used": used, "reason": reason, "mode": mode, "dtype": dtype, "attention": attention,
-            "device": dict(device), "batch": dict(batch), "versions": versions(),
+            "device": dict(device), "batch": dict(batch), "launch": dict(launch), "versions": versions(),
         },
     )  # fmt: skip
 

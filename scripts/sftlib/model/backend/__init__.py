@@ -69,6 +69,7 @@ class Backend:
         attn_implementation: str = "auto",
         trust_remote_code: bool = False,
         training: bool = True,
+        sharded: bool = False,
     ) -> PreTrainedModel:
         """Load a base (or a fully tuned model) from its folder, on the device; never by unsloth, which only trains.
 
@@ -76,6 +77,7 @@ class Backend:
             precision: dtype of the weights, and the compute dtype of 4-bit ones; a full fine-tune keeps float32
                 weights beside it (see plain.py).
             training: no key-value cache, and float32 master weights for mode `full`; false for generation.
+            sharded: no device is to hold all of it: it stays in main memory until it is cut up.
         """
         if self.name == "unsloth":
             raise ValueError("unsloth only trains: load_trainable")
@@ -85,7 +87,7 @@ class Backend:
             from .plain import load_base
         return load_base(
             Path(folder), mode=self.mode, precision=precision, attn_implementation=attn_implementation,
-            trust_remote_code=trust_remote_code, device=device, training=training,
+            trust_remote_code=trust_remote_code, device=device, training=training, sharded=sharded,
         )  # fmt: skip
 
     def load_trainable(
@@ -98,6 +100,7 @@ class Backend:
         seed: int,
         precision: Precision,
         device: Device,
+        sharded: bool = False,
     ) -> PreTrainedModel | PeftModel:
         """Load a base and make it ready to be trained: with a fresh adapter, but for mode full.
 
@@ -116,7 +119,7 @@ class Backend:
 
         base = self.load_base(
             folder, precision=precision, device=device, attn_implementation=model.attn_implementation,
-            trust_remote_code=model.trust_remote_code,
+            trust_remote_code=model.trust_remote_code, sharded=sharded,
         )  # fmt: skip
         return base if self.mode == "full" else attach_adapter(base, lora, seed=seed)
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from .plain import load_weights
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ def load_base(
     trust_remote_code: bool,
     device: Device,
     training: bool,
+    sharded: bool = False,
 ) -> PreTrainedModel:
     """Load a model with 4-bit linear layers."""
     from transformers import BitsAndBytesConfig
@@ -40,10 +43,13 @@ def load_base(
     quantisation = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=precision.dtype,
+        # FSDP2 cuts up floating-point tensors only: the 4-bit bytes are kept in one that calls itself the other dtype
+        bnb_4bit_quant_storage=precision.dtype if sharded else torch.uint8,
     )  # fmt: skip
     model = load_weights(
-        folder, precision.dtype, attn_implementation, trust_remote_code, device, quantization_config=quantisation
-    )
+        folder, precision.dtype, attn_implementation, trust_remote_code, None if sharded else device,
+        quantization_config=quantisation,
+    )  # fmt: skip
     model.config.use_cache = not training
     keep_packing(model)
     return model

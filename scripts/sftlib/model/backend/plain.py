@@ -40,26 +40,34 @@ def load_base(
     trust_remote_code: bool,
     device: Device,
     training: bool,
+    sharded: bool = False,
 ) -> PreTrainedModel:
     """Load a model in `precision.dtype`, or in float32 for a full fine-tune."""
     dtype = torch.float32 if mode == "full" and training else precision.dtype
-    model = load_weights(folder, dtype, attn_implementation, trust_remote_code, device)
+    model = load_weights(folder, dtype, attn_implementation, trust_remote_code, None if sharded else device)
     model.config.use_cache = not training
     return model
 
 
 def load_weights(
-    folder: Path, dtype: torch.dtype, attn_implementation: str, trust_remote_code: bool, device: Device, **options: Any
+    folder: Path,
+    dtype: torch.dtype,
+    attn_implementation: str,
+    trust_remote_code: bool,
+    device: Device | None,
+    **options: Any,
 ) -> PreTrainedModel:
     """`from_pretrained` from a local folder only, all weights found there, in evaluation mode.
 
     attn_implementation: `auto` leaves it to transformers: sdpa wherever the architecture supports it.
+    device: None leaves the place to transformers: main memory, or the GPU of the process for 4-bit weights.
     """
     _refuse_quantised(folder)
     if attn_implementation != "auto":
         options["attn_implementation"] = attn_implementation
-    if device.kind != "cpu":  # on a CPU a device map makes transformers speak of offloading when it saves
-        options["device_map"] = {"": "cuda:0" if device.kind == "cuda" else device.kind}
+    if device is not None and device.kind != "cpu":
+        # On a CPU a device map makes transformers speak of offloading when it saves.
+        options["device_map"] = {"": f"cuda:{device.index}" if device.kind == "cuda" else device.kind}
     try:
         with quiet():
             model, report = auto_class(folder).from_pretrained(
@@ -74,8 +82,9 @@ def load_weights(
         ) from error  # fmt: skip
     except torch.OutOfMemoryError as error:
         raise MachineError(
-            f"The weights do not fit into the free memory of {device.name}.", where=str(folder),
-            cure="Close what else uses the GPU, set tuning.mode to qlora, or take a smaller model.", code="E409",
+            f"The weights do not fit into the free memory of {device.name if device else 'this process'}.",
+            where=str(folder), code="E409",
+            cure="Close what else uses the GPU, set tuning.mode to qlora, or take a smaller model.",
         ) from error  # fmt: skip
     except (ValueError, OSError, RuntimeError) as error:
         raise ModelError(f"transformers cannot load this model: {_first_line(error)}", where=str(folder)) from error
