@@ -165,3 +165,22 @@ def test_a_step_that_cannot_be_shared_is_refused_by_one_voice(project, forge):
     assert child.codes == [2, -signal.SIGTERM]
     assert "A step of 9 examples cannot be cut into micro-batches of 3 for 2 processes." in child.said
     assert child.said_by(1) == ""
+
+
+@pytest.mark.parametrize(("kind", "size"), [("ddp", 4), ("fsdp2", 1)])
+def test_a_batch_that_is_not_stated_is_one_for_all(project, alone, forge, kind, size):
+    """DDP by the estimate, at most 4 rows on a CPU; of a model that is cut up nothing is known, so one row."""
+    settings = ("train.batch_size=auto", "train.effective_batch_size=16", "train.gradient_checkpointing=false")
+    child = train(forge, project, kind, *settings)
+    assert f"Micro-batch {size} x {8 // size}" in child.said
+    assert_same(end_of(project), alone(*settings))
+    written = read_json(project / "outputs" / "tiny" / "backend.json")["batch"]
+    assert (written["batch_size"], written["grad_accum"], written["effective_batch_size"]) == (size, 8 // size, 16)
+
+
+def test_a_step_that_cannot_be_shared_is_refused(project, forge):
+    settings = (*SETTINGS, "train.batch_size=auto", "train.effective_batch_size=15")
+    child = forge.run(project, "train", settings=settings, launch=("ddp", 2))
+    assert 2 in child.codes
+    assert "A step of 15 examples cannot be shared by 2 processes" in child.said
+    assert "Set train.effective_batch_size to 16" in child.said

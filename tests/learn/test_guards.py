@@ -236,3 +236,22 @@ def test_non_finite_weights_are_named() -> None:
         refuse_non_finite_weights(model, 4)
     model.lm_head.weight.requires_grad_(False)
     refuse_non_finite_weights(model, 4)
+
+
+def test_an_evaluation_without_a_loss_ends_the_run_with_its_rows_and_a_checkpoint(make_trainer, monkeypatch) -> None:
+    """A comparison with NaN would call the first checkpoint the best, and no later one better."""
+    train = {"eval_strategy": "steps", "eval_steps": 3, "save_strategy": "steps", "save_steps": 100}
+    trainer = make_trainer(llama(), make_rows(20), train=train, eval_set=make_rows(6, seed=1))
+    right = trainer._logprobs
+
+    def with_infinity(model, inputs):
+        logprobs_N, rows_N = right(model, inputs)
+        if model.training or trainer.state.global_step < 6 or "raw.jsonl:5" not in inputs["sources"]:
+            return logprobs_N, rows_N
+        return logprobs_N.masked_fill(rows_N == inputs["sources"].index("raw.jsonl:5"), float("-inf")), rows_N
+
+    monkeypatch.setattr(trainer, "_logprobs", with_infinity)
+    with pytest.raises(TrainingError, match=r"evaluation after step 6 is not finite\. Rows: raw\.jsonl:5\.") as caught:
+        fit(trainer)
+    assert "checkpoint-6" in caught.value.cure
+    assert newest_checkpoint(trainer.run.path).name == "checkpoint-6"

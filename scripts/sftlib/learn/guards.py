@@ -24,6 +24,7 @@ from .. import console, files
 from ..errors import TrainingError
 from ..run.folder import RunFolder
 from . import processes
+from .checkpoints import checkpoint_words
 
 NAMED = 10  # rows or tensors named in a message
 IN_A_ROW = 3  # steps that were not applied, after which the run ends
@@ -39,6 +40,20 @@ def refuse_non_finite_weights(model: nn.Module, step: int) -> None:
             cure="Lower train.learning_rate and go on from the newest checkpoint: train.resume=auto.",
             code="E703",
         )
+
+
+def broken_evaluation(rows: Sequence[str], run: RunFolder, step: int) -> TrainingError:
+    """What is wrong with an evaluation whose loss is not finite. rows: sources, as this process saw them.
+
+    It ends the run: there is no loss to compare, and a comparison with NaN would call the first checkpoint the best.
+    """
+    named = sorted(set(_of_all(list(rows))))
+    return TrainingError(
+        f"The loss of the evaluation after step {step} is not finite. Rows: {_some(named)}.", where=str(run.path),
+        expected="a finite loss of each row",
+        cure="Look at these rows and take them out of the validation split; if they are sound, lower "
+        f"train.learning_rate, or train in bf16, not fp16. {checkpoint_words(run.path)}", code="E703",
+    )  # fmt: skip
 
 
 class BrokenSteps(TrainerCallback):

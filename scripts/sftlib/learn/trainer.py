@@ -23,6 +23,7 @@ Worst bug: a gradient that depends on how a batch is split into micro-batches (t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -39,7 +40,7 @@ from ..errors import DataError
 from ..run.folder import RunFolder
 from . import checkpoints, processes
 from .budget import Budget, follow_time
-from .guards import BrokenSteps, refuse_non_finite_weights
+from .guards import BrokenSteps, broken_evaluation, refuse_non_finite_weights
 from .logprobs import hidden_states, output_head, supervised, token_logprobs
 from .losses import nll_sum
 from .order import StepSampler, WithBlank
@@ -136,19 +137,26 @@ class SftTrainer(Trainer):
     ) -> EvalLoopOutput:  # fmt: skip
         """The loss a supervised token over the whole data set, and the score of the sample answers."""
         model = self.model_wrapped
-        nll, count, rows = 0.0, 0, 0
+        nll, count, rows, lost = 0.0, 0, 0, []
         with undisturbed(model):
             for inputs in dataloader:
                 sums = self.replay.evaluate(
                     self._prepare_inputs(inputs), partial(self._row_sums, model), self._sizes, self.state.global_step
                 )
-                sums_B2 = self.accelerator.gather_for_metrics(torch.cat(sums)).cpu().double()
+                own_B2 = torch.cat(sums)
+                sums_B2 = self.accelerator.gather_for_metrics(own_B2).cpu().double()
+                if not sums_B2.isfinite().all():
+                    lost += [inputs["sources"][row] for row in (~own_B2.isfinite().all(dim=1)).nonzero()[:, 0].tolist()]
                 nll, count, rows = (
                     nll + sums_B2[:, 0].sum().item(),
                     count + int(sums_B2[:, 1].sum()),
                     rows + len(sums_B2),
                 )
                 self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+            if not math.isfinite(nll):
+                if self.is_in_train:
+                    self._save_checkpoint(self.model, None)
+                raise broken_evaluation(lost, self.run, self.state.global_step)
             if not count:
                 raise DataError(
                     "The evaluated split has no supervised token.",
