@@ -69,7 +69,9 @@ def test_ctrl_c_ends_an_answer_and_ctrl_d_the_talk(command: dict, tmp_path: Path
         seen = screen.until("you> ")
         assert "(stopped)" in seen
         assert "HERE" not in seen
-        os.write(terminal, b"half a line\x03")
+        os.write(terminal, b"half a line")
+        screen.until("half a line")  # readline echoes: now it waits, and a signal does not come before it does
+        os.write(terminal, b"\x03")
         screen.until("you> ")
         os.write(terminal, b"again\n")
         screen.until("AGAIN.")

