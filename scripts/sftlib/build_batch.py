@@ -180,7 +180,9 @@ def _estimated(config: Config, text: Text, longest: int, device: Device, sizes: 
         smallest = with_choice(config, Choice(sizes[0], *ladder[-1]), effective)
         raise _nothing_fits(smallest, shape, device, room, longest, found, "is free")
     settled = with_choice(config, found.chosen.choice, effective)
-    console.note(f"{_words(settled)}: about {gib(found.chosen.peak)} of {gib(room)} that may be used.")
+    console.note(
+        f"{_words(settled)}: weights and activations of about {gib(found.chosen.peak)}; {gib(room)} may be used."
+    )
     return Batch(settled, "estimated")
 
 
@@ -238,7 +240,7 @@ def _nothing_fits(
     return MachineError(
         f"Not even one row of {longest} tokens fits {device.name}"
         f"{MEANS[last.choice[1:]]}: {need}, and {gib(room)} {which}.",
-        where="train.batch_size", expected="memory for one row at a time", cure=cure,
+        where="train.batch_size", expected="memory for one row at a time", cure=cure, code="E409",
     )  # fmt: skip
 
 

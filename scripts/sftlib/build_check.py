@@ -54,7 +54,7 @@ def preflight(config_file: str | Path, overrides: Sequence[str] = ()) -> Checks:
     checks.make("mask", of_model("mask"), needs=("train split", "model"))
     checks.make("lengths", of_model("lengths"), needs=("mask",))
     checks.make("end of turn", of_model("end_of_turn"), needs=("lengths",))
-    checks.make("memory", of_model("memory"), needs=("model",))
+    checks.make("memory", of_model("memory"), needs=("lengths",))
     checks.make("disk", of_model("disk"), needs=("lengths",))
     checks.make("learning", of_model("learning"), needs=("device", "lengths", "memory"))
     checks.show()

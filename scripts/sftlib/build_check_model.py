@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from . import build, build_backend, console
-from .build_batch import one_row_at_a_time
+from .build_batch import one_row_at_a_time, settle_batch
 from .build_estimate import Asked, estimate_settled
 from .config.schema import Config
 from .config.settling import settled_keys
@@ -124,7 +124,10 @@ class ModelLooks:
     def memory(self, report: Report) -> str:
         """The estimate beside what is free; an architecture that is not known is left to the first steps."""
         try:
-            asked = self.estimate = estimate_settled(self.config, self.machine, is_real=True)
+            rows = self.splits["train"].examples
+            self.config = settle_batch(self.config, self.text, rows, self.machine).config
+            longest = max(rows.lengths)
+            asked = self.estimate = estimate_settled(self.config, self.machine, is_real=True, length=longest)
         except ModelError as error:
             self.config = one_row_at_a_time(self.config)
             return f"not estimated: {error.seen}"

@@ -64,8 +64,11 @@ def estimate_config(config: Config, card_gib: float | None) -> Asked:
     return estimate_settled(settle(config, device), device, is_real=is_real)
 
 
-def estimate_settled(settled: Config, device: Device, *, is_real: bool) -> Asked:
-    """Estimate a settled config on a device, its batch foreseen where it is open. is_real: this machine's own."""
+def estimate_settled(settled: Config, device: Device, *, is_real: bool, length: int | None = None) -> Asked:
+    """Estimate a settled config on a device, its batch foreseen where it is open.
+
+    is_real: the device is this machine's own. length: of the longest row, where the rows are known.
+    """
     config_file = find_config(settled.model)
     check_kind(settled.model.type, config_file.parent)
     shape = read_blueprint(config_file, settled.tuning.lora, settled.model.attn_implementation)
@@ -74,8 +77,8 @@ def estimate_settled(settled: Config, device: Device, *, is_real: bool) -> Asked
         # other programs may hold some of it; the context of this process is not free any more
         available = min(available, device.free_bytes + CONTEXT_BYTES)
     if settled.train.batch_size == "auto":
-        settled = _foreseen(settled, shape, device, available)
-    setup = setup_of(settled, device)
+        settled = _foreseen(settled, shape, device, available, length)
+    setup = setup_of(settled, device, length)
     return Asked(settled, device, shape, setup, estimate(shape, setup), available, is_real)
 
 
@@ -124,11 +127,12 @@ def setup_of(config: Config, device: Device, length: int | None = None) -> Setup
     )  # fmt: skip
 
 
-def _foreseen(config: Config, shape: ModelShape, device: Device, available: int) -> Config:
+def _foreseen(config: Config, shape: ModelShape, device: Device, available: int, length: int | None) -> Config:
     """The batch that a probe will probably find; when nothing fits, the smallest there is."""
     effective = config.train.effective_batch_size
     sizes = candidate_sizes(effective, effective)
-    found = fit_by_estimate(config, shape, device, sizes=sizes, room=available, length=config.model.max_seq_len)
+    longest = length or config.model.max_seq_len
+    found = fit_by_estimate(config, shape, device, sizes=sizes, room=available, length=longest)
     console.note("train.batch_size is auto: below is the largest that fits; on a GPU a probe takes the fastest.")
     return with_choice(config, (found.chosen or found.tried[-1]).choice, effective)
 

@@ -86,7 +86,7 @@ def test_without_a_gpu_it_is_a_matter_of_numbers(monkeypatch, capsys):
     assert call("train", settings=OPEN) == 0
     assert batch() == (4, 2, False, False)
     assert read_json("outputs/tiny/backend.json")["batch"]["why"] == "estimated"
-    assert "Micro-batch 4 x 2: about" in capsys.readouterr().err
+    assert "Micro-batch 4 x 2: weights and activations of about" in capsys.readouterr().err
     assert not CACHE.exists()
     assert call("train", settings=("run_name=stated", "train.batch_size=4", "train.effective_batch_size=8")) == 0
     assert weights("stated") == weights("tiny")
