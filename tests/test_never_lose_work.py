@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 from forking import Child, Forge
-from tiny_project import SCRIPTS, call, make_project, rows_of
+from tiny_project import SCRIPTS, call, make_processed_project, rows_of
 from transformers.trainer_pt_utils import safe_globals
 
 from sftlib.files import read_json
@@ -43,11 +43,7 @@ def forge() -> Iterator[Forge]:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """A project with processed data. Copy it, never write into it."""
-    folder = make_project(tmp_path_factory.mktemp("kept") / "project", tiny_model)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert call("process_data") == 0
-    return folder
+    return make_processed_project(tmp_path_factory.mktemp("kept") / "project", tiny_model)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import torch
 from forking import Child, Forge
 from safetensors.torch import load_file
 from tiny import make_model
-from tiny_project import call, make_project, rows_of
+from tiny_project import call, make_processed_project, rows_of
 
 from sftlib.files import read_json
 
@@ -42,11 +42,7 @@ def forge() -> Iterator[Forge]:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("several")
-    project = make_project(folder / "project", make_model(folder / "model"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(project)
-        assert call("process_data") == 0
-    return project
+    return make_processed_project(folder / "project", make_model(folder / "model"))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_project import SCRIPTS, call, make_project, rows_of
+from tiny_project import SCRIPTS, call, make_processed_project, rows_of
 
 from sftlib import build_backend, build_comparison
 from sftlib.build_comparison import Trained, outside, show
@@ -37,11 +37,7 @@ CHECKPOINTED = "train.gradient_checkpointing=true"
 @pytest.fixture(scope="module")
 def processed(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with splits."""
-    folder = make_project(tmp_path_factory.mktemp("unsloth") / "project", tiny_model)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert call("process_data") == 0
-    return folder
+    return make_processed_project(tmp_path_factory.mktemp("unsloth") / "project", tiny_model)
 
 
 def with_a_gpu(script: str, *options: str) -> subprocess.CompletedProcess[str]:

@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 CONFIG = """\
 run_name: tiny
@@ -50,6 +52,15 @@ def make_project(folder: Path, model: Path) -> Path:
     ]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / "raw" / "sums.jsonl").write_text(lines, encoding="utf-8")
+    return folder
+
+
+def make_processed_project(folder: Path, model: Path) -> Path:
+    """The same with its splits, made by the real script."""
+    make_project(folder, model)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert call("process_data") == 0
     return folder
 
 

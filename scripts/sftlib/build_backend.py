@@ -3,6 +3,7 @@
     backend = choose_first(config)                        imports unsloth, when that is what trains
     backend = choose(config, folder, device)              the same without it, wherever the folder is known
     model = load_trainable(backend, config, folder, device)
+    checkpoint(backend, model, config.train)              once it is known whether
 
 Worst bug: unsloth imported after transformers by `make train` (tests/test_unsloth_chain.py).
 """
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .build import fetch_model, find_device
-from .config.schema import Config
+from .config.schema import Config, TrainSection
 from .memory.probe import Device
 from .model.backend import Backend, choose_backend, load_request
 from .model.precision import choose_precision
@@ -42,6 +43,19 @@ def load_trainable(backend: Backend, config: Config, folder: Path, device: Devic
     sharded: it will be cut up over several processes, and no device is to hold all of it.
     """
     return backend.load_trainable(folder, device=device, sharded=sharded, **_about(config, device))
+
+
+def checkpoint(backend: Backend, model: Any, train: TrainSection) -> None:
+    """Switch gradient checkpointing on, where the settled section asks for it."""
+    if train.gradient_checkpointing:
+        backend.enable_checkpointing(model, offload=train.activation_offload)
+
+
+def load_checkpointed(backend: Backend, config: Config, folder: Path, device: Device) -> Any:
+    """As `load_trainable`, for a config whose checkpointing is settled: nothing is tried out on the model first."""
+    model = load_trainable(backend, config, folder, device)
+    checkpoint(backend, model, config.train)
+    return model
 
 
 def _about(config: Config, device: Device) -> dict[str, Any]:

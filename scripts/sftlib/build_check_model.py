@@ -159,9 +159,7 @@ class ModelLooks:
         config, machine = self.config, self.machine
         precision = choose_precision(config.train.bf16, config.train.fp16, machine)
         set_seed(config.seed)
-        model = build_backend.load_trainable(self.backend, config, self.text.stored.folder, machine)
-        if config.train.gradient_checkpointing:
-            self.backend.enable_checkpointing(model, offload=config.train.activation_offload)
+        model = build_backend.load_checkpointed(self.backend, config, self.text.stored.folder, machine)
         rows = choose_rows(self.splits["train"].examples.examples, config.train.batch_size, machine.kind)
         console.note(f"{STEPS} steps on {', '.join(row.source for row in rows)}; nothing of them is kept.")
         with tempfile.TemporaryDirectory(prefix="sft-check-") as scratch:

@@ -90,9 +90,7 @@ def train_steps(config: Config, backend: str, steps: int, report: Path) -> None:
     set_seed(settled.seed)
     with tempfile.TemporaryDirectory() as scratch:
         run = open_run(Path(scratch), backend, "never")
-        model = build_backend.load_trainable(chosen, settled, text.stored.folder, device)
-        if settled.train.gradient_checkpointing:
-            chosen.enable_checkpointing(model, offload=settled.train.activation_offload)
+        model = build_backend.load_checkpointed(chosen, settled, text.stored.folder, device)
         trainer = build_trainer(
             model, train=chosen.left_to_the_trainer(settled.train), logging=settled.logging, run=run,
             precision=choose_precision(settled.train.bf16, settled.train.fp16, device).name, device=device.kind,
@@ -149,13 +147,7 @@ def _with(config: Config, backend: str, steps: int) -> Config:
     tuning = config.tuning.model_copy(update={"backend": backend, "backend_fallback": False})
     # Both are cut alike: trials could end in one way for this backend and in another for that.
     batch = {"batch_size": 1} if config.train.batch_size == config.train.grad_accum == "auto" else {}
-    train = config.train.model_copy(
-        update=batch
-        | {
-            "max_steps": steps, "max_minutes": None, "logging_steps": 1, "eval_strategy": "no", "eval_steps": None,
-            "evals_per_epoch": None, "save_strategy": "no", "save_steps": None, "saves_per_epoch": None,
-            "load_best_model_at_end": False, "early_stopping_patience": None,
-        }
-    )  # fmt: skip
+    steps_alone = {"max_steps": steps, "max_minutes": None, "logging_steps": 1}
+    train = config.train.without_interruptions().model_copy(update=batch | steps_alone)
     logging = config.logging.model_copy(update={"backend": "none"})
     return config.model_copy(update={"tuning": tuning, "train": train, "logging": logging})

@@ -21,7 +21,7 @@ import torch
 
 from . import console
 from .build import settle
-from .build_backend import choose, load_trainable
+from .build_backend import choose, load_checkpointed
 from .build_estimate import setup_of
 from .config.schema import Config
 from .errors import MachineError
@@ -117,13 +117,10 @@ def show(compared: list[Compared]) -> None:
 def case_config(config: Config, case: Case, folder: Path) -> Config:
     """The config of one case, not settled yet."""
     tuning = config.tuning.model_copy(update={"mode": case.mode, "backend": "auto"})
-    train = config.train.model_copy(
+    train = config.train.without_interruptions().model_copy(
         update={
             "batch_size": 2, "grad_accum": 2, "effective_batch_size": 4, "max_steps": STEPS, "learning_rate": 1e-5,
             "gradient_checkpointing": case.checkpointing, "activation_offload": False,
-            "eval_strategy": "no", "eval_steps": None, "evals_per_epoch": None, "save_strategy": "no",
-            "save_steps": None, "saves_per_epoch": None,
-            "load_best_model_at_end": False, "early_stopping_patience": None,
         }
     )  # fmt: skip
     model = config.model.model_copy(update={"name": str(folder), "max_seq_len": case.length})
@@ -142,9 +139,7 @@ def train_on_noise(
 
     precision = choose_precision(config.train.bf16, config.train.fp16, device)
     backend = choose(config, folder, device)
-    model = load_trainable(backend, config, folder, device)
-    if config.train.gradient_checkpointing:
-        backend.enable_checkpointing(model, offload=config.train.activation_offload)
+    model = load_checkpointed(backend, config, folder, device)
     trainer = build_trainer(
         model, train=config.train, logging=config.logging, run=open_run(scratch / "runs", "noise", "never"),
         precision=precision.name, device=device.kind, seed=config.seed,

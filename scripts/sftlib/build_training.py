@@ -102,8 +102,7 @@ def _train(
         write_text(run.config, to_yaml(_repeatable(config, run.name, launch)))
 
     model = load_model()
-    if config.train.gradient_checkpointing:
-        backend.enable_checkpointing(model, offload=config.train.activation_offload)
+    build_backend.checkpoint(backend, model, config.train)
     if launch.is_first:
         write_backend(
             run, asked=backend.asked, used=backend.name, reason=backend.reason, mode=backend.mode,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 GIB = 2**30
 
 
@@ -32,3 +34,9 @@ def human_duration(seconds: float) -> str:
 def percent(part: int | float, whole: int | float) -> str:
     """`percent(1, 3)` is `'33.3 %'`; of nothing it is `'-'`, never a made-up number."""
     return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def some(names: Sequence[str], most: int) -> str:
+    """A list as far as anybody reads it: `some(["a", "b", "c"], 2)` is `'a, b and 1 more'`."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

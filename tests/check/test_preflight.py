@@ -14,7 +14,7 @@ from pathlib import Path
 import bitsandbytes
 import pytest
 import torch
-from tiny_project import SCRIPTS, call, make_project, rows_of
+from tiny_project import SCRIPTS, call, make_processed_project, rows_of
 from torch import nn
 
 from sftlib import build_backend, build_check_model
@@ -35,11 +35,7 @@ REWRITING = (
 @pytest.fixture(scope="module")
 def processed(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """A project with its splits. Copy it, never write into it."""
-    folder = make_project(tmp_path_factory.mktemp("check") / "project", tiny_model)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert call("process_data") == 0
-    return folder
+    return make_processed_project(tmp_path_factory.mktemp("check") / "project", tiny_model)
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,12 @@ import torch
 from torch import nn
 
 from sftlib.config.schema import LoraSection, TuningSection
+from sftlib.learn.logprobs import hidden_states, output_head, supervised, token_logprobs
+from sftlib.learn.losses import nll_sum
 from sftlib.memory.activations import Pass
+from sftlib.memory.estimate import Setup, estimate
 from sftlib.memory.probe import Device
-from sftlib.memory.shape import ModelShape
+from sftlib.memory.shape import ModelShape, adapter_bytes, plain_bytes, quantised_bytes
 from sftlib.model.adapters import attach_adapter
 from sftlib.model.backend import choose_backend
 from sftlib.model.blueprint import read_blueprint
@@ -110,3 +113,44 @@ def allocated(run: Callable[[], Any]) -> tuple[Any, int, int]:
         now += event.nbytes()
         peak = max(peak, now)
     return result, now, peak
+
+
+LASTING = ("base, 4 bits", "base, 16 or 32 bits", "adapter", "optimizer state", "gradients")
+
+
+def peaks_of_a_step(
+    model: nn.Module, shape: ModelShape, setup: Setup, precision: str, inputs: dict[str, torch.Tensor], labels: str
+) -> tuple[int, int]:
+    """Bytes of forward, loss and backward above what lasts: measured by the CPU allocator, and estimated.
+
+    labels: which of the inputs are trained on.
+    """
+
+    def forward() -> torch.Tensor:
+        with autocast(precision):
+            hidden_NH, targets_N, _ = supervised(hidden_states(model, inputs), inputs[labels])
+            return nll_sum(token_logprobs(output_head(model), hidden_NH, targets_N))
+
+    forward().backward()  # gradients are there
+    loss, left, peak_forward = allocated(forward)
+    _, _, peak_backward = allocated(loss.backward)
+    moments = estimate(shape, setup).moments
+    estimated = max(
+        sum(size for term, size in moments[name].items() if term not in LASTING) for name in ("loss", "backward")
+    )
+    return max(peak_forward, left + peak_backward), estimated
+
+
+def check_held_bytes(folder: Path) -> None:
+    """What is held of a stored model is the formula's in every mode, to the byte: weights, adapter, buffers."""
+    for mode, precision, width in (("qlora", "bf16", 2), ("lora", "bf16", 2), ("lora", "fp32", 4), ("full", "bf16", 2)):
+        model, shape = load(folder, mode, precision)
+        adapter = 0 if mode == "full" else adapter_bytes(shape, 4)
+        quantised = quantised_bytes(shape) if mode == "qlora" else 0
+        assert held_bytes(model) == plain_bytes(shape, mode, width) + quantised + adapter, (mode, precision)
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        assert trained == sum(tensor.numbers for tensor in shape.trained_tensors(mode, 4))
+        if mode == "full":
+            assert shape.parameters == trained
+        else:
+            assert adapter == sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from memory_parts import FAMILIES, a_pass, allocated, autocast, batch, kept_bytes, load, make
+from memory_parts import FAMILIES, a_pass, allocated, autocast, batch, kept_bytes, load, make, peaks_of_a_step
 
-from sftlib.learn.logprobs import causal_model, hidden_states, output_head, supervised, token_logprobs
-from sftlib.learn.losses import nll_sum
+from sftlib.learn.logprobs import causal_model
 from sftlib.memory.activations import checkpoint_bytes, stored_bytes
 from sftlib.memory.estimate import Setup, estimate
 from sftlib.model.adapters import enable_gradient_checkpointing
@@ -109,22 +108,7 @@ def test_the_peak_of_a_step_is_near_the_estimate(
         eval_tokens=1, logits_bytes=64 * 2**20, device="cpu",
     )  # fmt: skip
     inputs = batch(setup.rows, setup.length)
-
-    def forward():
-        with autocast(precision):
-            hidden_NH, targets_N, _ = supervised(hidden_states(model, inputs), inputs["input_ids"])
-            return nll_sum(token_logprobs(output_head(model), hidden_NH, targets_N))
-
-    forward().backward()  # gradients are there
-    loss, left, peak_forward = allocated(forward)
-    _, _, peak_backward = allocated(loss.backward)
-    measured = max(peak_forward, left + peak_backward)
-
-    moments = estimate(shape, setup).moments
-    lasting = ("base, 4 bits", "base, 16 or 32 bits", "adapter", "optimizer state", "gradients")
-    estimated = max(
-        sum(size for term, size in moments[name].items() if term not in lasting) for name in ("loss", "backward")
-    )
+    measured, estimated = peaks_of_a_step(model, shape, setup, precision, inputs, "input_ids")
     most = 1.15 if mode == "full" else 1.05  # of full, gradients of weights come one by one
     assert 0.97 * measured <= estimated <= most * measured, estimated / measured
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_project import call, make_project
+from tiny_project import call, make_processed_project
 
 from sftlib import build, build_batch, build_estimate, build_training
 from sftlib.config import load_config
@@ -29,11 +29,7 @@ CACHE = Path("outputs/.cache/micro_batches.json")
 
 @pytest.fixture(scope="module")
 def processed(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    folder = make_project(tmp_path_factory.mktemp("auto") / "project", tiny_model)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert call("process_data") == 0
-    return folder
+    return make_processed_project(tmp_path_factory.mktemp("auto") / "project", tiny_model)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -9,16 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from memory_parts import a_pass, allocated, autocast, held_bytes, kept_bytes, load
+from memory_parts import a_pass, allocated, autocast, check_held_bytes, kept_bytes, load, peaks_of_a_step
 from torch import nn
 
 from sftlib.config.schema import LoraSection
-from sftlib.learn.logprobs import causal_model, hidden_states, output_head, supervised, token_logprobs
-from sftlib.learn.losses import nll_sum
+from sftlib.learn.logprobs import causal_model
 from sftlib.memory.activations import Pass
-from sftlib.memory.estimate import Setup, estimate
+from sftlib.memory.estimate import Setup
 from sftlib.memory.pairs import checkpoint_bytes, stored_bytes
-from sftlib.memory.shape import adapter_bytes, plain_bytes, quantised_bytes
 from sftlib.model.adapters import enable_gradient_checkpointing
 from sftlib.model.blueprint import read_blueprint
 
@@ -80,14 +78,7 @@ def both_stacks(model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tens
 
 @pytest.mark.parametrize("kind", ["v1.0", "mt5"])
 def test_weights_and_adapter_are_equal_to_the_byte(kind: str, tmp_path: Path) -> None:
-    folder = make(kind, tmp_path)
-    for mode, precision, width in (("qlora", "bf16", 2), ("lora", "bf16", 2), ("lora", "fp32", 4), ("full", "bf16", 2)):
-        model, shape = load(folder, mode, precision)
-        adapter = 0 if mode == "full" else adapter_bytes(shape, 4)
-        quantised = quantised_bytes(shape) if mode == "qlora" else 0
-        assert held_bytes(model) == plain_bytes(shape, mode, width) + quantised + adapter, (mode, precision)
-        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        assert trained == sum(tensor.numbers for tensor in shape.trained_tensors(mode, 4))
+    check_held_bytes(make(kind, tmp_path))
 
 
 def test_a_published_model_has_its_published_size(tmp_path: Path) -> None:
@@ -164,19 +155,5 @@ def test_the_peak_of_a_step_is_near_the_estimate(
         eval_tokens=1, logits_bytes=64 * 2**20, device="cpu", target_length=target,
     )  # fmt: skip
     inputs = batch(rows, length, target)
-
-    def forward() -> torch.Tensor:
-        with autocast(precision):
-            hidden_NH, targets_N, _ = supervised(hidden_states(model, inputs), inputs["decoder_input_ids"])
-            return nll_sum(token_logprobs(output_head(model), hidden_NH, targets_N))
-
-    forward().backward()  # gradients are there
-    loss, left, peak_forward = allocated(forward)
-    _, _, peak_backward = allocated(loss.backward)
-    measured = max(peak_forward, left + peak_backward)
-    moments = estimate(shape, setup).moments
-    lasting = ("base, 4 bits", "base, 16 or 32 bits", "adapter", "optimizer state", "gradients")
-    estimated = max(
-        sum(size for term, size in moments[name].items() if term not in lasting) for name in ("loss", "backward")
-    )
+    measured, estimated = peaks_of_a_step(model, shape, setup, precision, inputs, "decoder_input_ids")
     assert 0.97 * measured <= estimated <= 1.15 * measured, estimated / measured

@@ -168,6 +168,16 @@ class TrainSection(Section):
     )  # fmt: skip
     output_dir: str = Field("outputs", description="Folder of the runs, one folder a run.")
 
+    def without_interruptions(self) -> TrainSection:
+        """Without evaluations, checkpoints and what comes of them: for steps of which nothing is kept."""
+        return self.model_copy(
+            update={
+                "eval_strategy": "no", "eval_steps": None, "evals_per_epoch": None, "save_strategy": "no",
+                "save_steps": None, "saves_per_epoch": None, "load_best_model_at_end": False,
+                "early_stopping_patience": None,
+            }
+        )  # fmt: skip
+
 
 class SplitSection(Section):
     """Shares of the three splits; they add up to 1."""

@@ -85,3 +85,8 @@ class TrainingError(SftError):
     """Training itself went wrong: a non-finite loss, no gradient, nothing to learn."""
 
     exit_code = 7
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error of a library says, or its kind when it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -24,13 +24,14 @@ import torch
 from torch import nn
 
 from ..config.schema import LoggingSection, TrainSection
-from ..errors import MachineError, SftError, TrainingError
+from ..errors import MachineError, SftError, TrainingError, first_line
 from ..files import numbered_lines
 from ..memory.out_of_memory import is_out_of_memory
 from ..model.quiet import quiet
 from ..run.folder import RunFolder
 from ..tokens.dataset import ExampleDataset
 from ..tokens.examples import Example
+from ..units import some
 from .fitting import build_trainer
 from .progress import Progress
 from .trainer import SftTrainer
@@ -113,13 +114,11 @@ def try_to_learn(
 
 def _ten_steps(train: TrainSection, rows: int) -> TrainSection:
     """The training's own settings, for ten steps on one micro-batch."""
-    return train.model_copy(
+    return train.without_interruptions().model_copy(
         update={
             "max_steps": STEPS, "max_minutes": None, "lr_scheduler_type": "constant", "warmup_ratio": 0.0,
             "batch_size": rows, "grad_accum": 1, "effective_batch_size": rows, "logging_steps": 1,
-            "eval_strategy": "no", "eval_steps": None, "evals_per_epoch": None, "save_strategy": "no",
-            "save_steps": None, "saves_per_epoch": None, "load_best_model_at_end": False,
-            "early_stopping_patience": None, "resume": "never",
+            "resume": "never",
         }
     )  # fmt: skip
 
@@ -138,7 +137,7 @@ def _wrongly_trained(model: nn.Module, mode: str) -> TrainingError | None:
     if not wrong and any(weight.requires_grad for weight in model.parameters()):
         return None
     expected = "every weight" if mode == "full" else "the adapter, and nothing of the base"
-    seen = f"{len(wrong)} tensors are frozen or trained against tuning.mode {mode}: {_some(wrong)}."
+    seen = f"{len(wrong)} tensors are frozen or trained against tuning.mode {mode}: {some(wrong, NAMED)}."
     return TrainingError(
         seen if wrong else "No tensor is trainable.", where="the model", expected=f"{expected} to be trained",
         cure="Report it with the model's name and these tensors: this is a fault of the project, of peft or of the "
@@ -161,7 +160,8 @@ def _changed(before: dict[str, bytes], after: dict[str, bytes]) -> list[SftError
         return []
     return [
         TrainingError(
-            f"{len(names)} of {len(before)} frozen tensors changed while the others were trained: {_some(names)}.",
+            f"{len(names)} of {len(before)} frozen tensors changed while the others were trained: "
+            f"{some(names, NAMED)}.",
             where="the model", expected="every frozen tensor as it was, bit for bit",
             cure="Report it with the model's name and these tensors: an adapter trained like this fits no base.",
             code="E704",
@@ -175,7 +175,7 @@ def _not_finite(dump: Path) -> TrainingError:
     steps = sorted({row["step"] for row in rows})
     return TrainingError(
         f"{len(steps)} of {STEPS} steps were left out, as a loss or a gradient was not finite. Rows: "
-        f"{_some(sorted({row['source'] for row in rows}))}.", expected="finite losses and gradients",
+        f"{some(sorted({row['source'] for row in rows}), NAMED)}.", expected="finite losses and gradients",
         cure="Look at these rows; lower train.learning_rate, or train in bf16, not fp16.", code="E703",
     )  # fmt: skip
 
@@ -191,11 +191,6 @@ def _not_learning(before: float, after: float, train: TrainSection) -> TrainingE
 def _too_small(error: BaseException) -> MachineError:
     """In the optimizer; what runs out in forward and backward is the trainer's own error."""
     return MachineError(
-        f"Memory ran out in the first steps: {(str(error).strip() or type(error).__name__).splitlines()[0]}",
+        f"Memory ran out in the first steps: {first_line(error)}",
         cure="Close other programs on this device; make estimate names the cheapest settings.", code="E409",
     )  # fmt: skip
-
-
-def _some(names: Sequence[str]) -> str:
-    rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")

@@ -23,6 +23,7 @@ from transformers import TrainerCallback
 from .. import console, files
 from ..errors import TrainingError
 from ..run.folder import RunFolder
+from ..units import some
 from . import processes
 from .checkpoints import checkpoint_words
 
@@ -35,7 +36,8 @@ def refuse_non_finite_weights(model: nn.Module, step: int) -> None:
     own = [name for name, weight in _trainable(model) if not torch.isfinite(processes.own_part(weight)).all()]
     if broken := _of_all(own):
         raise TrainingError(
-            f"{len(broken)} trainable tensors are not finite at step {step}, so they are not saved: {_some(broken)}.",
+            f"{len(broken)} trainable tensors are not finite at step {step}, so they are not saved: "
+            f"{some(broken, NAMED)}.",
             expected="finite weights",
             cure="Lower train.learning_rate and go on from the newest checkpoint: train.resume=auto.",
             code="E703",
@@ -49,7 +51,7 @@ def broken_evaluation(rows: Sequence[str], run: RunFolder, step: int) -> Trainin
     """
     named = sorted(set(_of_all(list(rows))))
     return TrainingError(
-        f"The loss of the evaluation after step {step} is not finite. Rows: {_some(named)}.", where=str(run.path),
+        f"The loss of the evaluation after step {step} is not finite. Rows: {some(named, NAMED)}.", where=str(run.path),
         expected="a finite loss of each row",
         cure="Look at these rows and take them out of the validation split; if they are sound, lower "
         f"train.learning_rate, or train in bf16, not fp16. {checkpoint_words(run.path)}", code="E703",
@@ -85,7 +87,8 @@ class BrokenSteps(TrainerCallback):
             self._lost |= {inputs["sources"][row] for row in rows_N[broken_N].unique().tolist()}
         if not self.can_leave_out and processes.any_of(is_broken):
             raise TrainingError(
-                f"The loss is not finite. Rows: {_some(_of_all(sorted(self._lost)))}.", where="ACCELERATE=zero2, zero3",
+                f"The loss is not finite. Rows: {some(_of_all(sorted(self._lost)), NAMED)}.",
+                where="ACCELERATE=zero2, zero3",
                 expected="finite losses: under DeepSpeed a step cannot be left out",
                 cure="Look at these rows; if they are sound, lower train.learning_rate. What was learned before is in "
                 "the newest checkpoint.",
@@ -111,11 +114,11 @@ class BrokenSteps(TrainerCallback):
         self._in_a_row += 1
         step = state.global_step + 1
         rows = self._dump(step)
-        what = "loss" if self._lost else f"gradient of {len(names)} tensors ({_some(names)})"
+        what = "loss" if self._lost else f"gradient of {len(names)} tensors ({some(names, NAMED)})"
         if self._in_a_row == IN_A_ROW:
             raise TrainingError(
                 f"{IN_A_ROW} steps in a row, up to step {step}, could not be applied: the {what} is not finite. "
-                f"Rows: {_some(rows)}.",
+                f"Rows: {some(rows, NAMED)}.",
                 where=str(self.run.non_finite),
                 expected="finite losses and gradients",
                 cure="Look at these rows; if they are sound, lower train.learning_rate, or train in bf16, not fp16. "
@@ -123,7 +126,7 @@ class BrokenSteps(TrainerCallback):
                 code="E703",
             )
         console.warn(
-            f"Step {step} is not applied: the {what} is not finite. Rows: {_some(rows)}. "
+            f"Step {step} is not applied: the {what} is not finite. Rows: {some(rows, NAMED)}. "
             f"They are in {self.run.non_finite}."
         )
         if not self.is_scaled:
@@ -175,7 +178,7 @@ class SilentTensors(TrainerCallback):
         if self._is_checked and self._silent:
             raise TrainingError(
                 f"{len(self._silent)} of {len(tensors)} trainable tensors got no gradient up to step {step}: "
-                f"{_some(sorted(self._silent))}.",
+                f"{some(sorted(self._silent), NAMED)}.",
                 expected="a gradient other than zero in each, or nothing is learned there",
                 cure="Choose other tuning.lora.target_modules; `all-linear` suits most models.",
                 code="E702",
@@ -203,8 +206,3 @@ def _of_all(names: Iterable[str]) -> list[str]:
 
 def _trainable(model: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
     return ((name, weight) for name, weight in model.named_parameters() if weight.requires_grad)
-
-
-def _some(names: Sequence[str]) -> str:
-    rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")

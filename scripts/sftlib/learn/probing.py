@@ -51,13 +51,11 @@ def probing(
     before = Snapshot(model)
     bare = {
         "batch_size": 1, "grad_accum": 1, "gradient_checkpointing": False, "activation_offload": False,
-        "eval_strategy": "no", "eval_steps": None, "evals_per_epoch": None, "save_strategy": "no", "save_steps": None,
-        "saves_per_epoch": None, "load_best_model_at_end": False, "early_stopping_patience": None, "max_minutes": None,
-        "metric_for_best_model": "eval_loss", "greater_is_better": None,
+        "max_minutes": None, "metric_for_best_model": "eval_loss", "greater_is_better": None,
     }  # fmt: skip
     trainer = build_trainer(
-        model, train=train.model_copy(update=bare), logging=LoggingSection(backend="none"), run=run,
-        precision=precision, device=device, seed=seed, train_set=train_set, eval_set=None, pad_id=pad_id,
+        model, train=train.without_interruptions().model_copy(update=bare), logging=LoggingSection(backend="none"),
+        run=run, precision=precision, device=device, seed=seed, train_set=train_set, eval_set=None, pad_id=pad_id,
     )  # fmt: skip
     try:
         yield Trial(trainer, before, effective, enable)

@@ -32,6 +32,7 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 from .. import console
 from ..errors import DataError, MachineError
 from ..memory.out_of_memory import unless_out_of_memory
+from ..units import some
 from .stream import TextStream, cut_at_stop, trim, without_lead
 
 if TYPE_CHECKING:
@@ -161,17 +162,19 @@ def _prepare(
     context = context_length(model)
     room = [max_new_tokens if context is None else min(max_new_tokens, context - len(one)) for one in ids]
     if empty := [names[i] for i in range(len(ids)) if not ids[i]]:
-        raise DataError(f"{len(empty)} of {len(prompts)} prompts have no token: {_some(empty)}.", expected="some text")
+        raise DataError(
+            f"{len(empty)} of {len(prompts)} prompts have no token: {some(empty, MOST_NAMED)}.", expected="some text"
+        )
     if full := [f"{names[i]} ({len(ids[i])} tokens)" for i in range(len(ids)) if room[i] < 1]:
         raise DataError(
-            f"{len(full)} of {len(prompts)} prompts fill the whole context of the model: {_some(full)}.",
+            f"{len(full)} of {len(prompts)} prompts fill the whole context of the model: {some(full, MOST_NAMED)}.",
             expected=f"prompts of fewer than {context} tokens",
             cure="Shorten them, leave these rows out, or use a model with a longer context.",
         )
     if short := [f"{names[i]} ({room[i]} tokens)" for i in range(len(ids)) if room[i] < max_new_tokens]:
         console.warn(
             f"{len(short)} of {len(prompts)} answers have less room than {max_new_tokens} tokens, because prompt and "
-            f"answer share a context of {context}: {_some(short)}."
+            f"answer share a context of {context}: {some(short, MOST_NAMED)}."
         )
     return sorted(map(_Prompt, range(len(ids)), ids, room), key=lambda prompt: -len(prompt.ids))
 
@@ -294,8 +297,3 @@ def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

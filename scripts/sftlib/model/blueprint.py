@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from ..config.schema import LoraSection
-from ..errors import ModelError
+from ..errors import ModelError, first_line
 from ..files import read_json
 from ..memory.pairs import PairShape
 from ..memory.shape import LinearShape, ModelShape
@@ -156,7 +156,7 @@ def _on_meta(config_file: Path, attn_implementation: str) -> nn.Module:
             config = transformers.AutoConfig.from_pretrained(config_file.parent, local_files_only=True)
             return auto_class(config_file.parent).from_config(config, dtype=DTYPE, **options)
     except (ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
-        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        text = first_line(error)
         raise ModelError(f"transformers cannot build this model: {text}", where=str(config_file)) from error
 
 

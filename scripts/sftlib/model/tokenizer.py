@@ -16,7 +16,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ModelError
+from ..errors import ModelError, first_line
 from ..files import read_json
 from .quiet import quiet
 
@@ -43,7 +43,7 @@ def load_tokenizer(folder: str | Path, trust_remote_code: bool = False) -> PreTr
             )
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(
-            f"transformers cannot load a tokenizer from here: {str(error).splitlines()[0]}",
+            f"transformers cannot load a tokenizer from here: {first_line(error)}",
             where=str(folder), expected="tokenizer.json and tokenizer_config.json",
             cure="Fetch the model again with `make download-model`.",
         ) from error  # fmt: skip

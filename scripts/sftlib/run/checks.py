@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from .. import console
-from ..errors import MachineError, SftError
+from ..errors import MachineError, SftError, first_line
 from ..errors.catalogue import PAGE, code_of
 
 
@@ -76,7 +76,7 @@ def _cause(error: SftError) -> str:
 
 def _broken_package(error: ImportError) -> MachineError:
     return MachineError(
-        f"A package cannot be imported: {str(error).splitlines()[0]}", where=sys.executable,
+        f"A package cannot be imported: {first_line(error)}", where=sys.executable,
         cure=f"{sys.executable} -m pip install -r requirements.txt", code="E402",
     )  # fmt: skip
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ...errors import MachineError, ModelError
+from ...errors import MachineError, ModelError, first_line
 from ...files import read_json
 from ..kind import auto_class
 from ..quiet import quiet
@@ -77,7 +77,7 @@ def load_weights(
             )  # fmt: skip
     except ImportError as error:
         raise MachineError(
-            f"A package that this model or its attention needs is missing: {_first_line(error)}", where=str(folder),
+            f"A package that this model or its attention needs is missing: {first_line(error)}", where=str(folder),
             cure="Install it, or set model.attn_implementation to auto.",
         ) from error  # fmt: skip
     except torch.OutOfMemoryError as error:
@@ -87,7 +87,7 @@ def load_weights(
             cure="Close what else uses the GPU, set tuning.mode to qlora, or take a smaller model.",
         ) from error  # fmt: skip
     except (ValueError, OSError, RuntimeError) as error:
-        raise ModelError(f"transformers cannot load this model: {_first_line(error)}", where=str(folder)) from error
+        raise ModelError(f"transformers cannot load this model: {first_line(error)}", where=str(folder)) from error
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise ModelError(
@@ -110,7 +110,3 @@ def _refuse_quantised(folder: Path) -> None:
             where=str(config), expected="16- or 32-bit weights; qlora makes 4-bit ones of them while loading",
             cure="Take the repository it was quantised from.",
         )  # fmt: skip
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

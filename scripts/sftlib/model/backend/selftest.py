@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ...errors import MachineError
+from ...errors import MachineError, first_line
 from ...units import percent
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def self_test(backend: Backend, precision: Precision, device: Device) -> str:
     try:
         error = _four_bit_error(precision, device) if is_4_bit else _plain_error(precision, device)
     except (RuntimeError, NotImplementedError) as problem:
-        text = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+        text = first_line(problem)
         raise _refusal(f"The {what} in {precision.name} fail on {device.name}: {text}", is_4_bit=is_4_bit) from problem
     if not error <= _rounding(precision):
         raise _refusal(

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from ... import console
-from ...errors import ModelError, SftError
-from .unsloth import DTYPES, LINE, LoadRequest, first_line, import_first, load_trainable
+from ...errors import ModelError, SftError, first_line
+from .unsloth import DTYPES, LINE, LoadRequest, import_first, load_trainable
 
 TOKENS = 16
 

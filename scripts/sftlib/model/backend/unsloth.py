@@ -44,7 +44,7 @@ import torch
 
 from ... import console
 from ...config.schema import LoraSection
-from ...errors import MachineError, ModelError, SftError
+from ...errors import MachineError, ModelError, SftError, first_line
 from ...files import ROOT, read_json
 from ..adapters import find_target_modules
 from ..quiet import quiet
@@ -269,11 +269,6 @@ def _its_prints_on_stderr() -> Iterator[None]:
     """Standard output is for results."""
     with contextlib.redirect_stdout(sys.stderr):
         yield
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what an error says, or its kind when it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _last_line(text: str) -> str:
