@@ -18,9 +18,8 @@ keeps a token:
 | inputs of gate, up, down | as of q, k, v; the product | e H (each), e I |
 | each adapter | what A gives to B | e r |
 
-A layer keeps its input only if its weight or its adapter is trained. Whether layers *share* an input: peft casts the
-input of each adapter to float32 and autocast casts it back, a copy a layer, except for 4-bit layers on CUDA, where both
-see what the norm gave. Mode full holds float32 hidden states, so that autocast makes the copies. Besides, once: the
+A layer keeps its input only if its weight or its adapter is trained. Layers that read the same values share one copy,
+except in mode full, which holds float32 hidden states, so that autocast makes a copy a layer. Besides, once: the
 adapter (mode full: the weights) cast to e, the last norm, the rotary tables. With gradient checkpointing only the input
 of each block is kept, and one block is recomputed at a time; with offload these inputs are in main memory.
 
@@ -83,9 +82,7 @@ class Pass:
     @property
     def has_shared_inputs(self) -> bool:
         """Whether layers that read the same values keep one copy of them."""
-        if self.width == 4:
-            return True
-        return self.mode == "qlora" and self.device == "cuda"
+        return self.width == 4 or self.mode != "full"
 
 
 def block_bytes(shape: ModelShape, run: Pass, index: int) -> int:
@@ -178,11 +175,7 @@ def _output_copy(by_leaf: dict[str, LinearShape], shape: ModelShape, run: Pass) 
     reader = next(by_leaf[leaf] for leaf in OUT if leaf in by_leaf)
     if run.mode != "full" and not reader.is_target:
         return 0
-    is_own = (
-        shape.attention == "eager"
-        or shape.has_joined_rotary
-        or (run.mode != "full" and (run.dropout or not run.has_shared_inputs))
-    )
+    is_own = shape.attention == "eager" or shape.has_joined_rotary or (run.mode != "full" and run.dropout)
     mask = reader.size_in if run.dropout and run.mode != "full" else 0
     return run.width * reader.size_in * is_own + mask
 
