@@ -91,8 +91,8 @@ class Setup:
     def forward(self) -> Pass:
         """A forward pass over one micro-batch."""
         return Pass(
-            self.mode, self.rank, self.rows, self.length, self.width, self.device, self.dropout, self.rows > 1,
-            self.target_length,
+            self.mode, self.rank, self.rows, self.length, self.width, self.device, self.dropout,
+            self.rows > 1 and self.target_length > 0, self.target_length,
         )  # fmt: skip
 
 
