@@ -151,7 +151,7 @@ def train_on_noise(
 
 
 def noise(rows: int, length: int, vocabulary: int) -> ExampleDataset:
-    """Random rows, no two of one length, so that attention needs a mask; every token but the first is supervised."""
+    """Random rows, no two of one length, so that an encoder needs a mask; every token but the first is supervised."""
     draw = torch.Generator().manual_seed(0)
     texts = [torch.randint(vocabulary, (length - row,), generator=draw).tolist() for row in range(rows)]
     return ExampleDataset([Example(ids, [-100, *ids[1:]], f"noise:{row + 1}") for row, ids in enumerate(texts)])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from model_parts import BF16, FP32, load
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, MixtralConfig, OPTConfig, Phi3Config
 
 from sftlib.config.schema import LoraSection
@@ -159,6 +160,46 @@ def test_checkpointing_changes_no_gradient(tiny_model: Path, precision):
     for name, gradient in plain.items():
         assert torch.equal(gradient, checkpointed[name]), name
         assert gradient.abs().sum() > 0, name
+
+
+def test_no_input_is_cast_to_float32_under_autocast_and_every_bit_stays(tiny_model: Path):
+    def gradients(is_cast: bool) -> tuple[dict[str, torch.Tensor], int]:
+        model = attach(tiny_model).train()
+        torch.manual_seed(0)
+        for name, weight in trainable(model).items():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=0.1)
+        if is_cast:
+            for layer in model.modules():
+                vars(layer).pop("cast_input_dtype_enabled", None)  # peft's own again
+        upcasts = 0
+
+        class Count(TorchDispatchMode):
+            def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+                nonlocal upcasts
+                is_cast = func is torch.ops.aten._to_copy.default and kwargs.get("dtype") is torch.float32
+                upcasts += is_cast and args[0].dtype is torch.bfloat16 and args[0].ndim == 3
+                return func(*args, **kwargs or {})
+
+        ids = torch.arange(4, 36).reshape(2, 16)
+        with Count(), torch.autocast("cpu", torch.bfloat16):
+            loss = model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        return {name: weight.grad for name, weight in trainable(model).items()}, upcasts
+
+    (with_casts, many), (without, few) = gradients(True), gradients(False)
+    assert many - few == 14  # the linear layers of two blocks
+    assert all(torch.equal(gradient, with_casts[name]) for name, gradient in without.items())
+
+
+def test_without_autocast_the_adapter_still_computes_in_float32(tiny_model: Path):
+    model = attach(tiny_model).eval()
+    layer = model.get_submodule("base_model.model.model.layers.0.self_attn.q_proj")
+    torch.nn.init.normal_(layer.lora_B["default"].weight)
+    x = torch.randn(1, 3, 32).bfloat16()
+    a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    expected = (layer.base_layer(x) + (x.float() @ a.T @ b.T) * layer.scaling["default"]).bfloat16()
+    assert torch.equal(layer(x), expected)
 
 
 def test_saved_adapter_loads_back(stored, make_adapter):

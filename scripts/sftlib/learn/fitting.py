@@ -37,7 +37,7 @@ from .budget import Budget
 from .checkpoints import checkpoint_words, step_of
 from .curves import Curves, make_sinks
 from .guards import BrokenSteps, SilentTensors, refuse_non_finite_weights
-from .logprobs import verify_head
+from .logprobs import verify_causal, verify_head
 from .progress import Progress
 from .records import Records, time_metrics
 from .samples import SampleAnswers
@@ -140,6 +140,7 @@ def build_trainer(
     )  # fmt: skip
     with trainer.accelerator.autocast():
         verify_head(trainer.model)
+        verify_causal(trainer.model)
     sharding.settle(trainer, launch)
     return trainer
 

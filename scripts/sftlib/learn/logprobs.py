@@ -1,11 +1,15 @@
 """Log-probabilities of the supervised tokens, without ever holding the logits of a batch.
 
-In come a language model (bare, or wrapped by PEFT, DDP or FSDP) and a padded batch; out goes one log-probability a
-supervised token, with gradient. The decoder's hidden states are caught by a hook while the whole model runs, so that
-wrappers keep working; the head (soft-capping and logit scale included) is then applied to the supervised positions
-only, in chunks that are recomputed in the backward pass. Of an encoder-decoder they are what its head is given, so that
-T5's scaling of them is in, and the head itself is let see the last position only. What is summed or averaged over them
-is the business of `losses` and of the trainer.
+In come a language model (bare, or wrapped by PEFT, DDP or FSDP) and a batch padded on the right; out goes one
+log-probability a supervised token, with gradient. The decoder's hidden states are caught by a hook while the whole
+model runs, so that wrappers keep working; the head (soft-capping and logit scale included) is then applied to the
+supervised positions only, in chunks that are recomputed in the backward pass. Of an encoder-decoder they are what its
+head is given, so that T5's scaling of them is in, and the head itself is let see the last position only. What is summed
+or averaged over them is the business of `losses` and of the trainer.
+
+A causal model is given no attention mask: what comes later is never seen, so that the padding on the right changes
+nothing that counts, and attention without a mask is the faster one. `verify_causal` looks whether it is so. The encoder
+of an encoder-decoder sees everything, and keeps its mask.
 
     hidden_BTH = hidden_states(model, batch)                          # Llama, 2 rows of 9 tokens: [2, 9, 32]
     hidden_NH, targets_N, rows_N = supervised(hidden_BTH, batch["labels"])
@@ -117,6 +121,29 @@ def verify_head(model: nn.Module) -> None:
         )
 
 
+def verify_causal(model: nn.Module) -> None:
+    """Look whether a position sees nothing behind it, by changing what comes there; of an encoder-decoder the decoder.
+
+    Raises ModelError, naming the architecture, where it does: the padding, and the answer itself, would be seen.
+    """
+    inner = causal_model(model)
+    first, behind = "decoder_input_ids" if inner.config.is_encoder_decoder else "input_ids", 8
+    ids_BT = torch.arange(3, 19, device=next(model.parameters()).device).repeat(2, 1)
+    ids_BT[1, behind:] += 1
+    ids_BT %= inner.get_input_embeddings().weight.shape[0]
+    batch = {"input_ids": ids_BT[:1].repeat(2, 1), "attention_mask": torch.ones_like(ids_BT), first: ids_BT}
+    with undisturbed(model), torch.no_grad():
+        hidden_BTH = hidden_states(model, batch)[:, :behind]
+    rounding = 4 * torch.finfo(hidden_BTH.dtype).eps * float(hidden_BTH.abs().max())
+    difference = float((hidden_BTH[0].float() - hidden_BTH[1].float()).abs().max())
+    if not difference <= rounding:
+        raise ModelError(
+            f"{type(inner).__name__} is not causal: a change behind a position moves its hidden state by "
+            f"{difference:.3g}, rounding explains {rounding:.3g}.",
+            expected="a model that predicts each token from those before it", cure="Choose another model.",
+        )  # fmt: skip
+
+
 def hidden_states(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
     """The decoder's last hidden states, [B, T, H], from one forward pass of the whole model."""
     if "decoder_input_ids" in batch:
@@ -125,7 +152,7 @@ def hidden_states(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
     decoder = causal_model(model).get_decoder()
     hook = decoder.register_forward_hook(lambda module, args, output: caught.append(output[0]))
     try:
-        model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], logits_to_keep=1, use_cache=False)
+        model(input_ids=batch["input_ids"], logits_to_keep=1, use_cache=False)
     finally:
         hook.remove()
     return caught[0]

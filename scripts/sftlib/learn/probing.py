@@ -126,7 +126,7 @@ class Trial:
 
 
 def longest_rows(lengths: list[int], size: int) -> list[int]:
-    """The rows of the largest micro-batch there can be, one of them shorter where any is: then attention has a mask."""
+    """The rows of the largest micro-batch there can be, one shorter where any is: an encoder then has a mask."""
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     rows = order[:size]
     shorter = next((row for row in order if lengths[row] < lengths[order[0]]), None)

@@ -18,13 +18,13 @@ keeps a token:
 | inputs of gate, up, down | as of q, k, v; the product | e H (each), e I |
 | each adapter | what A gives to B | e r |
 
-A layer keeps its input only if its weight or its adapter is trained. Whether layers *share* an input: peft casts the
-input of each adapter to float32 and autocast casts it back, a copy a layer, except for 4-bit layers on CUDA, where both
-see what the norm gave. Mode full holds float32 hidden states, so that autocast makes the copies. Besides, once: the
+A layer keeps its input only if its weight or its adapter is trained. Layers that read the same values share one copy,
+except in mode full, which holds float32 hidden states, so that autocast makes a copy a layer. Besides, once: the
 adapter (mode full: the weights) cast to e, the last norm, the rotary tables. With gradient checkpointing only the input
 of each block is kept, and one block is recomputed at a time; with offload these inputs are in main memory.
 
-Assumed: text only; no packing; rows of unequal length (a mask) unless a micro-batch has one row; all blocks alike.
+Assumed: text only; no packing; no mask but that of a sliding window (learn/logprobs.py gives none to a causal model; an
+encoder gets one unless a micro-batch has one row); all blocks alike.
 Not in here: gradients and buffers that live for a moment (estimate.py).
 
 Worst bug: a term that grows with the length and is missing (tests/memory/test_activations.py measures them all).
@@ -52,7 +52,7 @@ class Pass:
         rows, length: of the micro-batch, padding included.
         width: bytes of the compute dtype; 2 means autocast.
         dropout: of the adapter; above 0 each adapter keeps its own input and what was dropped.
-        is_padded: rows differ in length, so that attention needs a mask.
+        is_padded: rows differ in length, and attention is told by a mask.
         target_length: of what a decoder beside an encoder reads (pairs.py); 0 where there is one stack.
     """
 
@@ -83,9 +83,7 @@ class Pass:
     @property
     def has_shared_inputs(self) -> bool:
         """Whether layers that read the same values keep one copy of them."""
-        if self.width == 4:
-            return True
-        return self.mode == "qlora" and self.device == "cuda"
+        return self.width == 4 or self.mode != "full"
 
 
 def block_bytes(shape: ModelShape, run: Pass, index: int) -> int:
@@ -178,11 +176,7 @@ def _output_copy(by_leaf: dict[str, LinearShape], shape: ModelShape, run: Pass) 
     reader = next(by_leaf[leaf] for leaf in OUT if leaf in by_leaf)
     if run.mode != "full" and not reader.is_target:
         return 0
-    is_own = (
-        shape.attention == "eager"
-        or shape.has_joined_rotary
-        or (run.mode != "full" and (run.dropout or not run.has_shared_inputs))
-    )
+    is_own = shape.attention == "eager" or shape.has_joined_rotary or (run.mode != "full" and run.dropout)
     mask = reader.size_in if run.dropout and run.mode != "full" else 0
     return run.width * reader.size_in * is_own + mask
 

@@ -91,8 +91,8 @@ class Setup:
     def forward(self) -> Pass:
         """A forward pass over one micro-batch."""
         return Pass(
-            self.mode, self.rank, self.rows, self.length, self.width, self.device, self.dropout, self.rows > 1,
-            self.target_length,
+            self.mode, self.rank, self.rows, self.length, self.width, self.device, self.dropout,
+            self.rows > 1 and self.target_length > 0, self.target_length,
         )  # fmt: skip
 
 
@@ -221,15 +221,9 @@ def _loss(shape: ModelShape, setup: Setup, casts: int) -> int:
 
 
 def _block_gradients(shape: ModelShape, setup: Setup) -> int:
-    """Gradients on their way through the widest part of a block, the MLP: of the adapter's and of the layer's input.
-
-    Where each adapter casts its input (activations.py), its gradient is cast back from float32, beside three of the
-    hidden size.
-    """
+    """Gradients on their way through the widest part of a block, the MLP: of the adapter's and of the layer's input."""
     run = setup.forward()  # the encoder's is the longer one as a rule
     wide = 2 * run.width * shape.intermediate
-    if setup.mode != "full" and not run.has_shared_inputs:
-        wide += 2 * shape.intermediate + 3 * run.width * shape.hidden
     if shape.norm == "gemma":  # its norms multiply in float32, and so do their gradients
         wide += 4 * shape.hidden
     if setup.mode == "full":

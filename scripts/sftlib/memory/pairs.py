@@ -146,7 +146,7 @@ def _output(shape: PairShape, run: Pass, side: str, attention: str) -> int:
     """The log-sum-exp of an attention, and the input of `o` where it is a copy of the output."""
     [reader] = _readers(shape, side, attention, "o")
     is_read = run.mode != "full" and reader.is_target
-    copy = run.width * reader.size_in if is_read and (run.dropout or not run.has_shared_inputs) else 0
+    copy = run.width * reader.size_in if is_read and run.dropout else 0
     return 4 * shape.heads + copy + (reader.size_in if is_read and run.dropout else 0)
 
 
@@ -160,7 +160,7 @@ def _mlp(shape: PairShape, run: Pass, side: str) -> int:
     else:
         wide = run.width
     wide += 2 * run.width if shape.has_gate else 0
-    is_same = not shape.has_gate and not shape.has_written_out_gelu and run.width == 4 and not shape.dropout
+    is_same = not shape.has_gate and not shape.has_written_out_gelu and run.has_shared_inputs and not shape.dropout
     kept = _inputs(up, run) + wide * shape.intermediate + _dropout(shape, run, shape.intermediate)
     if is_read and not is_same:  # ReLU keeps its output, which `wo` reads as it is where nothing is cast or dropped
         kept += _inputs([down], run)

@@ -99,6 +99,7 @@ def attach_adapter(model: PreTrainedModel, lora: LoraSection, *, seed: int) -> P
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         adapted = get_peft_model(model, settings, autocast_adapter_dtype=True)
+    _leave_casts_to_autocast(adapted)
     trainable, total = adapted.get_nb_trainable_parameters()
     layers = sum(1 for name, _ in adapted.named_parameters() if name.endswith("lora_A.default.weight"))
     console.note(
@@ -182,6 +183,26 @@ def lora_pairs(names: Collection[str]) -> dict[str, tuple[str, str]]:
             cure="Use peft itself for DoRA, trained embeddings and other kinds of adapter.",
         )  # fmt: skip
     return pairs
+
+
+class _OutsideAutocast:
+    """True where autocast does not compute, asked in each pass."""
+
+    def __bool__(self) -> bool:
+        return not any(map(torch.is_autocast_enabled, ("cuda", "cpu", "mps")))
+
+
+def _leave_casts_to_autocast(model: nn.Module) -> None:
+    """Keep peft from casting what each adapter reads to float32 where autocast would cast it back at once.
+
+    The product is the same to the bit; what is saved is two copies of every input, and of its gradient, a layer.
+    Outside of autocast the adapter computes in its own float32, and needs the cast.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    for layer in model.modules():
+        if isinstance(layer, LoraLayer):
+            layer.cast_input_dtype_enabled = _OutsideAutocast()
 
 
 def _check_shapes(base: nn.Module, info: AdapterInfo) -> None:
