@@ -113,6 +113,19 @@ def test_no_row_stands_idle(speaker, prompts, monkeypatch):
     assert max(rows for rows, _, _ in passes) == 3
 
 
+def test_with_many_rows_prompts_join_by_the_eighth(speaker, prompts, monkeypatch):
+    stops = range(4, 400, 12)
+    many = [f"{number} {prompt}" for number in range(3) for prompt in prompts]  # 24
+    expected = answers(speaker, many, stop_ids=stops)
+    passes = noted(monkeypatch)
+    assert answers(speaker, many, stop_ids=stops, batch_size=16) == expected
+    joined = [rows for rows, tokens, _ in passes if tokens > 1]
+    assert joined[0] == 16
+    assert sum(joined) == 24
+    assert len(joined) > 2
+    assert min(joined[:-1]) >= 2
+
+
 def test_columns_are_those_of_the_longest_row_at_work(speaker, prompts, monkeypatch):
     passes = noted(monkeypatch)
     answers(speaker, prompts, stop_ids=[], batch_size=2)

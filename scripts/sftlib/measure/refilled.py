@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from transformers.generation.streamers import BaseStreamer
 
 SPARE = 64  # columns made at once: the cache is copied every so many tokens instead of with each
+# Rows that are to be free before prompts join. Reading stops the others for a pass; a row that waits idles meanwhile.
+# With answers of T tokens and B rows the sum is least at B * sqrt(2 / T) rows: an eighth at T = 128.
+JOIN_SHARE = 1 / 8
 WORTH_SHARING = 16  # tokens in common; to go on from fewer costs more than to read them again
 
 
@@ -97,8 +100,9 @@ class Refilled:
 
     def advance(self, waiting: list[Prompt], largest: int) -> list[tuple[Prompt, list[int]]]:
         """Take waiting prompts in where rows are free, or let every row say one token; return those that ended."""
-        joining = [Row(prompt) for prompt in waiting[: largest - len(self.rows)]]
-        if joining:
+        free, enough = largest - len(self.rows), max(1, int(largest * JOIN_SHARE))
+        if waiting and free >= min(enough, len(waiting)):
+            joining = [Row(prompt) for prompt in waiting[:free]]
             del waiting[: len(joining)]
             self._join(joining)
         else:
