@@ -3,7 +3,7 @@
     desk = Refilled(model, ending, chooser, pad_id=3, prefix=[1, 9690, 198])
     while desk.rows or waiting: done += desk.advance(waiting, largest=8)      # [(Prompt, ids), ...] as they end
 
-A forward pass over few rows costs as much as over one, so no row is to stand idle. Prompts that join are read in one
+A forward pass over 8 rows costs less than two over one, so no row is to stand idle. Prompts that join are read in one
 pass, padded on the right, which causal attention never looks at; what they begin with in common was read once, before.
 Then every row stands in the cache with its own positions (row_cache.py) and all say one token a pass.
 
