@@ -13,6 +13,30 @@ from sftlib import console
 from sftlib.errors import DataError, MachineError
 from sftlib.measure import generate
 from sftlib.measure.generate import Answer, Sampling, generate_answers
+from sftlib.measure.refilled import Refilled
+from sftlib.measure.whole_batches import WholeBatches
+
+READING = {"refilled": (Refilled, "_read"), "whole batches": (WholeBatches, "_generate")}  # prompts together, each way
+
+
+@pytest.fixture(params=READING, autouse=True)
+def way(request, monkeypatch) -> str:
+    """Everything here holds for both ways of answering."""
+    if request.param == "whole batches":
+        monkeypatch.setattr(generate, "suits", lambda model: False)
+    return request.param
+
+
+def on_reading(monkeypatch, way: str, look) -> None:
+    """Have `look` see the ids of the prompts that are read together, before they are."""
+    desk, name = READING[way]
+    real = getattr(desk, name)
+
+    def reading(self, batch):
+        look([getattr(one, "ids", one) for one in batch])
+        return real(self, batch)
+
+    monkeypatch.setattr(desk, name, reading)
 
 
 def answers(speaker: SimpleNamespace, prompts: list[str], **changes) -> list[Answer]:
@@ -43,6 +67,8 @@ def test_the_answer_is_greedy_decoding_of_each_prompt_alone(speaker, prompts):
 def test_answers_do_not_depend_on_the_batch(speaker, prompts, batch_size: int, sampling: Sampling):
     alone = [answers(speaker, [prompt], sampling=sampling)[0] for prompt in prompts]
     assert answers(speaker, prompts, batch_size=batch_size, sampling=sampling) == alone
+    backwards = answers(speaker, prompts[::-1], batch_size=batch_size, sampling=sampling)
+    assert backwards[::-1] == alone  # nor on the order
 
 
 def test_a_stop_id_ends_the_answer_and_is_not_in_it(speaker, prompts):
@@ -149,53 +175,47 @@ def test_an_adapter_speaks_and_can_be_switched_off(speaker, prompts):
         assert answers(tuned, prompts) == answers(speaker, prompts)
 
 
-def test_out_of_memory_halves_the_batch_and_is_said_once(speaker, prompts, monkeypatch):
+def test_out_of_memory_halves_the_batch_and_is_said_once(speaker, prompts, monkeypatch, way):
     expected = answers(speaker, prompts)
     sizes, said = [], []
-    real = generate._Decoder.answer
 
-    def tight(self, batch, stream):
+    def tight(batch):
         sizes.append(len(batch))
         if len(batch) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return real(self, batch, stream)
 
-    monkeypatch.setattr(generate._Decoder, "answer", tight)
+    on_reading(monkeypatch, way, tight)
     monkeypatch.setattr(console, "warn", said.append)
     assert answers(speaker, prompts, batch_size=8) == expected
-    assert sizes == [8, 4, 2, 2, 2, 2]
+    assert sizes[:3] == [8, 4, 2]
+    assert max(sizes[3:]) <= 2
+    assert sum(sizes[2:]) == 8
     assert len(said) == 1
 
 
-def test_the_longest_prompts_go_first(speaker, prompts, monkeypatch):
-    """A batch too large fails at once, and neighbours of one length waste no padding."""
+def test_the_longest_prompts_go_first(speaker, prompts, monkeypatch, way):
+    """What is too large fails at once, and neighbours of one length waste no padding."""
     lengths = []
-    real = generate._Decoder.answer
-
-    def noted(self, batch, stream):
-        lengths.extend(len(prompt.ids) for prompt in batch)
-        return real(self, batch, stream)
-
-    monkeypatch.setattr(generate._Decoder, "answer", noted)
+    on_reading(monkeypatch, way, lambda batch: lengths.extend(map(len, batch)))
     answers(speaker, prompts, batch_size=2)
     assert len(set(lengths)) > 1
     assert lengths == sorted(lengths, reverse=True)
 
 
-def test_out_of_memory_with_a_single_prompt_is_an_error(speaker, prompts, monkeypatch):
-    def full(*_):
+def test_out_of_memory_with_a_single_prompt_is_an_error(speaker, prompts, monkeypatch, way):
+    def full(_):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(generate._Decoder, "answer", full)
+    on_reading(monkeypatch, way, full)
     with pytest.raises(MachineError, match="single prompt"):
         answers(speaker, prompts, batch_size=4)
 
 
-def test_another_error_is_not_taken_for_memory(speaker, prompts, monkeypatch):
-    def broken(*_):
+def test_another_error_is_not_taken_for_memory(speaker, prompts, monkeypatch, way):
+    def broken(_):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr(generate._Decoder, "answer", broken)
+    on_reading(monkeypatch, way, broken)
     with pytest.raises(RuntimeError, match="shapes"):
         answers(speaker, prompts)
 
@@ -213,12 +233,16 @@ def test_an_answer_near_the_end_of_the_context_gets_the_room_that_is_left(speake
     assert "prompt 2 (7 tokens)" in said[0]
 
 
-def test_sampling_is_seeded_and_zero_temperature_is_greedy(speaker, prompts):
+def test_sampling_is_seeded_and_zero_temperature_is_greedy(speaker, prompts, monkeypatch, way):
     hot = Sampling(temperature=2.0, top_p=0.95, top_k=40, seed=5)
     state = torch.random.get_rng_state()
     once, again = (answers(speaker, prompts, sampling=hot) for _ in range(2))
     other = answers(speaker, prompts, sampling=Sampling(temperature=2.0, seed=6))
     assert once == again != other
+    if way == "refilled":  # a prompt alone is given the same draws by transformers
+        alone = answers(speaker, prompts[:1], sampling=hot)
+        monkeypatch.setattr(generate, "suits", lambda model: False)
+        assert answers(speaker, prompts[:1], sampling=hot) == alone
     assert torch.equal(torch.random.get_rng_state(), state)
     assert answers(speaker, prompts, sampling=Sampling(temperature=0.0, top_p=0.5, top_k=3)) == answers(
         speaker, prompts
