@@ -16,16 +16,16 @@ Worst bug: a key of the config that does not arrive anywhere (tests/test_chain.p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from . import console
-from .chat import rendering
 from .chat.model_files import read_model_template
-from .chat.pairs import answers_of, one_answer_each
-from .chat.stored import StoredSplit, read_split
+from .chat.pairs import one_answer_each
+from .chat.rendering import render_rows
+from .chat.stored import StoredSplit, read_split, require_split, split_rows
 from .chat.templates import ChatTemplate, choose_template
 from .config.schema import Config, ModelSection
 from .config.settling import settle_schedule, settle_stated_batch, unheeded
@@ -46,7 +46,9 @@ from .tokens.cache import CacheKey, cached_examples, tokenizer_digest
 from .tokens.dataset import ExampleDataset
 from .tokens.examples import Example, Tally, encode, tally
 from .tokens.length import LengthReport, apply_length_policy
-from .tokens.pairs import apply_pair_length_policy, encode_pairs, warn_of_unspelt
+from .tokens.pairs import apply_pair_length_policy, encode_pairs
+from .tokens.remarks import Remarks
+from .tokens.table import ExampleTable
 from .units import GIB
 
 __all__ = [
@@ -76,24 +78,27 @@ class Text:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A split, encoded and not cut yet: its file and digest, the rows as stored, an example a row."""
+    """A split, encoded and not cut yet: its file and digest, an example a row."""
 
     path: Path
     digest: str
-    stored: StoredSplit
-    examples: Sequence[Example]
+    examples: ExampleTable
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A split, encoded: its file and digest, the rows as stored, the examples, what the length policy did."""
+    """A split, encoded: its file and digest, the examples, what the length policy did."""
 
     path: Path
     digest: str
-    stored: StoredSplit
     examples: ExampleDataset
     lengths: LengthReport
     tally: Tally
+
+    @property
+    def stored(self) -> StoredSplit:
+        """The rows as stored; they are read each time, as few need them."""
+        return read_split(self.path)
 
 
 def join() -> None:
@@ -167,17 +172,17 @@ def prepare(config: Config, text: Text, paths: Mapping[str, Path]) -> dict[str, 
 
 def encode_split(config: Config, text: Text, name: str, path: Path) -> Encoded:
     """Render and encode a split, or take it from the cache."""
-    split = read_split(path)
-    digest = sha256_file(path)
-    asked = split if text.decoder_start is None else one_answer_each(split)
-    if len(asked) > len(split):
-        console.note(f"The {len(split)} conversations of the {name} split hold {len(asked)} answers: an example each.")
+    digest = sha256_file(require_split(path))
 
-    def make() -> list[Any]:
-        rendered = rendering.render_split(asked, text.template, config.data.max_rejected)
+    def make(remarks: Remarks) -> Iterator[Example]:
+        rows = remarks.watch_rows(split_rows(path), text.template.markers)
+        if text.decoder_start is not None:
+            rows = remarks.watch_answers(one_answer_each(rows), text.tokenizer)
+        rendered = render_rows(remarks.watch_asked(rows), text.template, config.data.max_rejected, path.stem)
         if text.decoder_start is None:
             return encode(rendered, text.tokenizer)
-        return encode_pairs(rendered, text.tokenizer, text.decoder_start)
+        examples = encode_pairs(rendered, text.tokenizer, text.decoder_start)
+        return remarks.watch_examples(examples, text.tokenizer.unk_token_id)
 
     key = CacheKey(
         digest, text.template.identity, tokenizer_digest(text.stored.folder),
@@ -185,13 +190,8 @@ def encode_split(config: Config, text: Text, name: str, path: Path) -> Encoded:
     )  # fmt: skip
     with processes.first_goes_first():
         whole = cached_examples(Path(config.train.output_dir) / ".cache", key, make)
-    if missing := len(asked) - len(whole):
-        console.warn(f"{missing} of {len(asked)} rows of the {name} split are left out, as they cannot be rendered.")
-    if split.kind == "conversations":
-        rendering.warn_of_special_text(split.rows, name, text.template.markers)
-    if text.decoder_start is not None:
-        warn_of_unspelt(whole, answers_of(asked), text.tokenizer, name)
-    return Encoded(path, digest, split, whole)
+    whole.remarks.say(name, encoded=len(whole))
+    return Encoded(path, digest, whole)
 
 
 def cut_to_length(config: Config, name: str, split: Encoded) -> Prepared:
@@ -208,10 +208,10 @@ def cut_to_length(config: Config, name: str, split: Encoded) -> Prepared:
             f"No row of the {name} split fits: all {lengths.rows} are longer than {lengths.limit}.",
             where=str(split.path), cure="Raise model.max_seq_len, or set data.truncation to end.", code="E305",
         )  # fmt: skip
-    return Prepared(split.path, split.digest, split.stored, ExampleDataset(examples), lengths, tally(examples))
+    return Prepared(split.path, split.digest, ExampleDataset(examples), lengths, tally(examples))
 
 
-def _within_lengths(config: Config, whole: Sequence[Example]) -> tuple[list[Example], LengthReport]:
+def _within_lengths(config: Config, whole: ExampleTable) -> tuple[ExampleTable, LengthReport]:
     longest, policy = config.model.max_seq_len, config.data.truncation
     if config.model.type == "causal":
         return apply_length_policy(whole, longest, policy)

@@ -15,6 +15,8 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from . import build, build_backend, console
 from .build_batch import one_row_at_a_time, settle_batch
 from .build_estimate import Asked, estimate_settled
@@ -93,7 +95,8 @@ class ModelLooks:
         """How long the rows are, and what the length policy takes."""
         limit, policy = self.config.model.max_seq_len, self.config.data.truncation
         # Of an encoder-decoder, what the limit is of: the input.
-        lengths = [example.decoder_at or len(example.input_ids) for example in self.encoded["train"].examples]
+        rows = self.encoded["train"].examples
+        lengths = np.where(rows.decoder_at, rows.decoder_at, rows.lengths).tolist()
         if lengths:
             show_histogram("Tokens a row of the training split", lengths, limit, policy)
         for name, split in self.encoded.items():
@@ -160,7 +163,7 @@ class ModelLooks:
         precision = choose_precision(config.train.bf16, config.train.fp16, machine)
         set_seed(config.seed)
         model = build_backend.load_checkpointed(self.backend, config, self.text.stored.folder, machine)
-        rows = choose_rows(self.splits["train"].examples.examples, config.train.batch_size, machine.kind)
+        rows = choose_rows(self.splits["train"].examples, config.train.batch_size, machine.kind)
         console.note(f"{STEPS} steps on {', '.join(row.source for row in rows)}; nothing of them is kept.")
         with tempfile.TemporaryDirectory(prefix="sft-check-") as scratch:
             found = try_to_learn(

@@ -11,7 +11,7 @@ from sftlib.chat.conversation import Conversation, Message
 from sftlib.chat.pairs import last_pair, one_answer_each, up_to_each_answer
 from sftlib.chat.rendered_files import render_splits
 from sftlib.chat.rendering import render_conversation, render_pair, render_prompt
-from sftlib.chat.stored import RenderedPair, read_split
+from sftlib.chat.stored import RenderedPair, read_split, split_rows
 from sftlib.chat.templates import ChatTemplate, choose_template
 from sftlib.errors import DataError, ModelError
 
@@ -56,7 +56,7 @@ def test_every_answer_is_a_row_with_what_came_before_it(tmp_path: Path) -> None:
     assert up_to_each_answer(nobody) == [nobody]  # refused, and counted, when it is rendered
     file = tmp_path / "train.jsonl"
     file.write_text("".join(json.dumps(one.to_row()) + "\n" for one in (ONE, TWO)), encoding="utf-8")
-    assert [row.messages[-1].content for row in one_answer_each(read_split(file)).rows] == ["Gute Nacht.", "4", "6"]
+    assert [row.messages[-1].content for row in one_answer_each(split_rows(file))] == ["Gute Nacht.", "4", "6"]
 
 
 def test_rendered_files_hold_the_same_pairs(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_rendered_files_hold_the_same_pairs(tmp_path: Path) -> None:
     split = read_split(tmp_path / "out" / "train.jsonl")
     expected = [last_pair(render_conversation(part, template)) for part in up_to_each_answer(TWO)]
     assert split.rows == expected
-    assert [last_pair(render_pair(pair, template)) for pair in one_answer_each(split).rows] == expected
+    assert [last_pair(render_pair(pair, template)) for pair in one_answer_each(split.rows)] == expected
 
 
 def test_a_prompt_that_does_not_end_or_ends_twice_is_refused(tmp_path: Path) -> None:

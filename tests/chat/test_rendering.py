@@ -17,10 +17,9 @@ from sftlib.chat.rendering import (
     render_conversation,
     render_pair,
     render_prompt,
-    render_split,
+    render_rows,
     special_text_in,
 )
-from sftlib.chat.stored import StoredSplit
 from sftlib.chat.templates import ChatTemplate, choose_template
 from sftlib.errors import DataError, ModelError
 
@@ -275,13 +274,12 @@ def test_special_text_is_found_in_any_message() -> None:
     assert special_text_in(talk("<", "/s>"), {"</s>"}) == []
 
 
-def test_rows_that_the_template_refuses_are_counted_and_named(tmp_path, capsys) -> None:
+def test_rows_that_the_template_refuses_are_counted_and_named(capsys) -> None:
     refusal = "{% if m.content == 'no' %}{{ raise_exception('Not this.') }}{% endif %}"
     strict = template(refusal + ROLE + "{{ m.content }}<|e|>")
     rows = [talk("no" if n == 4 else "q", "a") for n in range(10)]
-    split = StoredSplit(tmp_path / "train.jsonl", "conversations", rows)
-    assert len(render_split(split, strict, max_rejected=0.1)) == 9
+    assert len(list(render_rows(rows, strict, max_rejected=0.1, name="train"))) == 9
     assert "raw.jsonl:17: " in capsys.readouterr().err
     with pytest.raises(DataError, match=r"1 of 10 rows cannot be rendered.*Not this") as caught:
-        render_split(split, strict, max_rejected=0.05)
+        list(render_rows(rows, strict, max_rejected=0.05, name="train"))
     assert caught.value.where == "raw.jsonl:17"

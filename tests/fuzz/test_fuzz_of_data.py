@@ -12,7 +12,7 @@ from fuzzing import chosen, draw, run_cases
 
 from sftlib import files
 from sftlib.build_data import process
-from sftlib.chat.rendering import render_split
+from sftlib.chat.rendering import render_rows
 from sftlib.chat.stored import read_split
 from sftlib.config.schema import Config
 
@@ -46,7 +46,7 @@ def test_spoilt_data_is_read_or_refused(folder: Path, part: int, record_property
                 continue
             split = read_split(path)  # what was written is read: an error here is ours, also an SftError
             kept += len(split)
-            render_split(split, template, max_rejected=1.0)
+            list(render_rows(split.rows, template, max_rejected=1.0, name=name))
         assert kept == report.kept_rows
 
     ends = run_cases("data", chosen("data", range(part * size, (part + 1) * size)), case, SECONDS)

@@ -14,6 +14,7 @@ from tiny_training import PAD, llama, make_rows, train_section, with_lora
 from torch import nn
 
 from sftlib.learn.gate import Learned, choose_rows, try_to_learn
+from sftlib.tokens.dataset import ExampleDataset
 from sftlib.tokens.examples import Example
 
 ROWS = make_rows(2).examples
@@ -161,8 +162,8 @@ def test_ctrl_c_ends_it_at_once_and_nothing_is_saved(attempt, tmp_path: Path) ->
 
 
 def test_the_rows_are_short_and_one_at_least() -> None:
-    rows = [Example([1] * size, [1] * size, f"r:{size}") for size in (300, 90, 100, 80)]
+    rows = ExampleDataset([Example([1] * size, [1] * size, f"r:{size}") for size in (300, 90, 100, 80)])
     assert [row.source for row in choose_rows(rows, 4, "cpu")] == ["r:80", "r:90"]
     assert [row.source for row in choose_rows(rows, 1, "cpu")] == ["r:80"]
     assert [row.source for row in choose_rows(rows, 3, "cuda")] == ["r:80", "r:90", "r:100"]
-    assert [row.source for row in choose_rows(rows[:1], 4, "cpu")] == ["r:300"]
+    assert [row.source for row in choose_rows(ExampleDataset([rows[0]]), 4, "cpu")] == ["r:300"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from sftlib.tokens import cache
 from sftlib.tokens.cache import CacheKey, cached_examples, code_version, tokenizer_digest
 from sftlib.tokens.examples import Example
+from sftlib.tokens.remarks import Remarks
 
 KEY = CacheKey(rows="r", template="t", tokenizer="k", truncation="drop/1024")
 EXAMPLES = [
@@ -25,16 +27,19 @@ class Maker:
     def __init__(self, examples: list[Example]) -> None:
         self.examples, self.calls = examples, 0
 
-    def __call__(self) -> list[Example]:
+    def __call__(self, remarks: Remarks) -> list[Example]:
         self.calls += 1
+        remarks.asked = len(self.examples)
         return self.examples
 
 
 @pytest.mark.parametrize("examples", [EXAMPLES, []])
 def test_made_once_and_read_back_the_same(tmp_path: Path, examples: list[Example]) -> None:
     maker = Maker(examples)
-    assert cached_examples(tmp_path / "new" / "folder", KEY, maker) == examples
-    assert cached_examples(tmp_path / "new" / "folder", KEY, maker) == examples
+    for _ in range(2):
+        found = cached_examples(tmp_path / "new" / "folder", KEY, maker)
+        assert list(found) == examples
+        assert found.remarks == Remarks(asked=len(examples))
     assert maker.calls == 1
 
 
@@ -85,19 +90,20 @@ def test_a_broken_file_is_made_again(tmp_path: Path, keep: int, capsys: pytest.C
     cached_examples(tmp_path, KEY, maker)
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:keep])
-    assert cached_examples(tmp_path, KEY, maker) == EXAMPLES
-    assert cached_examples(tmp_path, KEY, maker) == EXAMPLES
+    assert list(cached_examples(tmp_path, KEY, maker)) == EXAMPLES
+    assert list(cached_examples(tmp_path, KEY, maker)) == EXAMPLES
     assert maker.calls == 2
     assert "made again" in capsys.readouterr().err
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
-    def fail() -> list[Example]:
+    def fail(remarks: Remarks) -> Iterator[Example]:
+        yield EXAMPLES[0]
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
         cached_examples(tmp_path / "cache", KEY, fail)
-    assert not (tmp_path / "cache").exists()
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_old_files_go(tmp_path: Path) -> None:
@@ -105,7 +111,7 @@ def test_old_files_go(tmp_path: Path) -> None:
     keys = [dataclasses.replace(KEY, rows=str(number)) for number in range(cache.KEPT + 2)]
     for age, key in enumerate(keys[:-1]):
         cached_examples(tmp_path, key, maker)
-        os.utime(tmp_path / f"{key.digest()}.safetensors", (age, age))
+        os.utime(tmp_path / f"{key.digest()}.arrow", (age, age))
     cached_examples(tmp_path, keys[1], maker)  # used again: now the newest
     cached_examples(tmp_path, keys[-1], maker)
     left = {file.stem for file in tmp_path.iterdir()}
@@ -116,5 +122,5 @@ def test_twenty_thousand_examples_come_back_as_they_were(tmp_path: Path) -> None
     dice = random.Random(0)
     ids = [dice.randrange(50000) for _ in range(400)]
     examples = [Example(ids[: 100 + n % 200], ids[: 100 + n % 200], f"raw.jsonl:{n}") for n in range(20_000)]
-    cached_examples(tmp_path, KEY, lambda: examples)
-    assert cached_examples(tmp_path, KEY, Maker([])) == examples
+    cached_examples(tmp_path, KEY, Maker(examples))
+    assert list(cached_examples(tmp_path, KEY, Maker([]))) == examples

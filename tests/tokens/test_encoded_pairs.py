@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,13 @@ from tiny_t5 import make_t5
 
 from sftlib import console
 from sftlib.chat.rendering import Rendered
+from sftlib.chat.stored import RenderedPair
 from sftlib.tokens.cache import CacheKey, cached_examples
 from sftlib.tokens.collate import collate
 from sftlib.tokens.examples import Example
-from sftlib.tokens.pairs import apply_pair_length_policy, encode_pairs, warn_of_unspelt
+from sftlib.tokens.pairs import apply_pair_length_policy, encode_pairs
+from sftlib.tokens.remarks import Remarks
+from sftlib.tokens.table import ExampleTable
 
 START, EOS = 0, 1
 
@@ -56,7 +60,7 @@ def test_a_batch_pads_both_parts_and_the_decoder_reads_what_t5_itself_would_shif
     from transformers import AutoModelForSeq2SeqLM
 
     texts = [("What is 1?</s>", "1.</s>"), ("What</s>", "Step 1: add them. Answer: 1.</s>")]
-    examples = encode_pairs([pair(*text) for text in texts], tokenizer, START)
+    examples = list(encode_pairs([pair(*text) for text in texts], tokenizer, START))
     batch = collate(examples, 0)
     assert batch["input_ids"].shape[1] == max(len(tokenizer(given[:-4])["input_ids"]) for given, _ in texts)
     assert batch["attention_mask"].sum() == sum(example.decoder_at for example in examples)
@@ -82,7 +86,7 @@ ROWS = [example(4, 3, "a:1"), example(9, 3, "a:2"), example(4, 8, "a:3"), exampl
 
 
 def test_drop_leaves_out_what_is_too_long_on_either_side() -> None:
-    kept, report = apply_pair_length_policy(ROWS, 6, 5, "drop")
+    kept, report = apply_pair_length_policy(ExampleTable.of(ROWS), 6, 5, "drop")
     assert [one.source for one in kept] == ["a:1"]
     assert (report.rows, report.rows_kept, report.rows_dropped, report.rows_cut) == (4, 1, 3, 0)
     assert (report.tokens_lost, report.supervised_tokens_lost) == (13 + 13 + 18, 3 + 8 + 8)
@@ -94,21 +98,22 @@ def test_drop_leaves_out_what_is_too_long_on_either_side() -> None:
 
 
 def test_end_keeps_the_end_of_an_input_and_teaches_no_end_to_a_cut_answer() -> None:
-    kept, report = apply_pair_length_policy(ROWS, 6, 5, "end")
+    kept, report = apply_pair_length_policy(ExampleTable.of(ROWS), 6, 5, "end")
     assert [one.source for one in kept] == ["a:1", "a:2", "a:3", "a:4"]
-    assert kept[0] is ROWS[0]
+    assert kept[0] == ROWS[0]
     cut = kept[3]
     assert cut.input_ids == [10, 11, 12, 13, 14, EOS, START, 50, 51, 52, 53, 54]
     assert cut.labels == [-100] * 7 + [50, 51, 52, 53, 54]
     assert (cut.decoder_at, [one.is_complete for one in kept]) == (6, [True, True, False, False])
     assert (report.rows_cut, report.rows_dropped) == (3, 0)
     assert (report.tokens_lost, report.supervised_tokens_lost) == (3 + 3 + 6, 6)
-    assert ROWS[3].decoder_at == 9  # none is changed in place
+    assert kept.lengths.tolist() == [len(one.input_ids) for one in kept] == [8, 10, 10, 12]
+    assert kept.supervised.tolist() == [one.supervised for one in kept]
 
 
 def test_an_answer_without_a_token_is_counted() -> None:
     empty = Example([10, EOS, START], [-100] * 3, "a:5", decoder_at=2)
-    kept, report = apply_pair_length_policy([empty, ROWS[0]], 6, 5, "drop")
+    kept, report = apply_pair_length_policy(ExampleTable.of([empty, ROWS[0]]), 6, 5, "drop")
     assert (len(kept), report.rows_without_supervision) == (1, 1)
 
 
@@ -116,9 +121,15 @@ def test_what_a_t5_cannot_spell_is_said(tokenizer, monkeypatch: pytest.MonkeyPat
     said: list[str] = []
     monkeypatch.setattr(console, "warn", said.append)
     texts = ['{"a": 1}</s>', "1.\n2.</s>", "3.</s>"]  # braces are not in T5's vocabulary
-    pairs = [Rendered(f"What</s>{text}", ((8, 8 + len(text)),), f"a:{row}") for row, text in enumerate(texts)]
-    answers = [(one.source, text) for one, text in zip(pairs, texts, strict=True)]
-    warn_of_unspelt(encode_pairs(pairs, tokenizer, START), answers, tokenizer, "train")
+    rows = [RenderedPair("What</s>", text, f"a:{row}") for row, text in enumerate(texts)]
+    pairs = [pair(row.input, row.target) for row in rows]
+    remarks = Remarks()
+    assert list(remarks.watch_answers(rows, tokenizer)) == rows
+    examples = [
+        replace(one, source=row.source) for one, row in zip(encode_pairs(pairs, tokenizer, START), rows, strict=True)
+    ]
+    assert list(remarks.watch_examples(examples, tokenizer.unk_token_id)) == examples
+    remarks.say("train", encoded=0)
     assert said == [
         "1 answers of the train split hold characters that this tokenizer does not know, learnt as <unk>, such as a:0.",
         "1 answers of the train split hold line breaks, which this tokenizer turns into blanks, such as a:1.",
@@ -127,5 +138,5 @@ def test_what_a_t5_cannot_spell_is_said(tokenizer, monkeypatch: pytest.MonkeyPat
 
 def test_the_cache_gives_the_two_parts_back(tmp_path: Path) -> None:
     key = CacheKey("rows", "template", "tokenizer", "-")
-    cached_examples(tmp_path, key, lambda: ROWS)
-    assert list(cached_examples(tmp_path, key, lambda: pytest.fail("made again"))) == ROWS
+    cached_examples(tmp_path, key, lambda remarks: ROWS)
+    assert list(cached_examples(tmp_path, key, lambda remarks: pytest.fail("made again"))) == ROWS

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from families import FAMILIES
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from strategies import conversations
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
@@ -17,7 +19,8 @@ from sftlib.chat.model_files import read_model_template
 from sftlib.chat.rendering import Rendered, render_conversation, render_prompt
 from sftlib.chat.templates import ChatTemplate, choose_template
 from sftlib.errors import ModelError
-from sftlib.tokens.examples import BATCH, IGNORED, Tally, encode, tally
+from sftlib.tokens.examples import AHEAD, BATCH, IGNORED, Example, Tally, encode, tally
+from sftlib.tokens.table import ExampleTable
 
 
 @functools.cache
@@ -110,10 +113,10 @@ def test_trimmed_offsets_do_not_hide_a_token_across_the_boundary(tokenizers: dic
 
 def test_order_is_kept_over_batches(tokenizer: PreTrainedTokenizerFast) -> None:
     rendered = [Rendered(f"{n} </s>", ((0, 2),), str(n)) for n in range(BATCH + 2)]
-    examples = encode(rendered, tokenizer)
+    examples = list(encode(rendered, tokenizer))
     assert [example.source for example in examples] == [one.source for one in rendered]
     assert tokenizer.decode(examples[-1].input_ids) == f"{BATCH + 1} </s>"
-    assert encode([], tokenizer) == []
+    assert list(encode([], tokenizer)) == []
 
 
 def test_a_slow_tokenizer_is_refused() -> None:
@@ -121,7 +124,7 @@ def test_a_slow_tokenizer_is_refused() -> None:
         is_fast = False
 
     with pytest.raises(ModelError, match="Slow"):
-        encode([], Slow())
+        list(encode([], Slow()))
 
 
 def test_tally() -> None:
@@ -129,7 +132,83 @@ def test_tally() -> None:
     examples = encode(
         [Rendered("q|>a|b</s>", ((3, 10),), "t:1"), Rendered("q|b</s>|b</s>", ((2, 13),), "t:2")], tokenizer
     )
-    assert tally(examples) == Tally(rows=2, tokens=9, supervised=5, straddling=1, stray_ends=1)
+    assert tally(ExampleTable.of(examples)) == Tally(rows=2, tokens=9, supervised=5, straddling=1, stray_ends=1)
+
+
+def walked(rendered: Rendered, tokenizer: PreTrainedTokenizerFast) -> Example:
+    """The rule in its plainest form: past every token and its offsets, as transformers gives them."""
+    encoded = tokenizer(rendered.text, add_special_tokens=False, return_offsets_mapping=True)
+    ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    labels, straddling, stray, at = [IGNORED] * len(ids), 0, 0, 0
+
+    def hides_a_blank(at: int, span_start: int) -> bool:
+        before = offsets[at - 1][1] if at else 0
+        is_blank = tokenizer.convert_ids_to_tokens(ids[at]).startswith("Ġ")
+        return before < span_start <= offsets[at][0] and is_blank
+
+    for start, end in rendered.spans:
+        while at < len(ids) and (offsets[at][0] < start or hides_a_blank(at, start)):
+            straddling += offsets[at][1] > start
+            at += 1
+        first = at
+        while at < len(ids) and offsets[at][0] < end:
+            if offsets[at][1] <= end or ids[at] in special:
+                labels[at] = ids[at]
+            else:
+                straddling += 1
+            at += 1
+        for earlier in range(first, at - 1):
+            if ids[earlier] == ids[at - 1] and ids[earlier] in special:
+                labels[earlier] = IGNORED
+                stray += 1
+    if ids:
+        labels[0] = IGNORED
+    return Example(ids, labels, rendered.source, straddling=straddling, stray_ends=stray)
+
+
+PIECES = [
+    "four",
+    " four",
+    "\n",
+    "  ",
+    "é",
+    "漢",
+    "👍",
+    "👩‍🚀",
+    "▁",
+    "Ġ",
+    "</s>",
+    "<|im_end|>",
+    "<|end|>",
+    "a",
+    ".",
+    "\t",
+    "́",
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(pieces=st.lists(st.sampled_from(PIECES), max_size=12), data=st.data())
+def test_any_span_of_any_text_as_a_walk_past_every_token_has_it(tokenizers: dict, pieces: list, data) -> None:
+    text = "".join(pieces)
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=6)))
+    spans = tuple(zip(cuts[::2], cuts[1::2], strict=False))
+    for tokenizer in tokenizers.values():
+        rendered = Rendered(text, spans, "t:1")
+        assert list(encode([rendered], tokenizer)) == [walked(rendered, tokenizer)]
+
+
+def test_texts_are_taken_as_they_are_needed(tokenizer: PreTrainedTokenizerFast) -> None:
+    taken = []
+
+    def texts() -> Iterator[Rendered]:
+        for number in range(BATCH * (AHEAD + 3)):
+            taken.append(number)
+            yield Rendered("a </s>", ((0, 6),), str(number))
+
+    assert next(encode(texts(), tokenizer)).source == "0"
+    assert len(taken) == BATCH * (AHEAD + 1)
 
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))
@@ -140,6 +219,7 @@ def test_properties(tokenizers: dict, name: str, conversation: Conversation) -> 
     said = "".join(rendered.text[start:end] for start, end in rendered.spans)
     for kind, tokenizer in tokenizers.items():
         (example,) = encode([rendered], tokenizer)
+        assert example == walked(rendered, tokenizer)
         assert example.input_ids == tokenizer(rendered.text, add_special_tokens=False)["input_ids"]
         assert all(label in (IGNORED, token) for label, token in zip(example.labels, example.input_ids, strict=True))
         trained = [label for label in example.labels if label != IGNORED]

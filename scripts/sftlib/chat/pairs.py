@@ -18,11 +18,12 @@ Worst bug: a prompt that does not end, or ends twice (tests/chat/test_pairs.py).
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import ModelError
 from .conversation import Conversation
-from .stored import RenderedPair, StoredSplit
+from .stored import RenderedPair, Row
 
 if TYPE_CHECKING:
     from .rendering import Rendered
@@ -53,12 +54,13 @@ TEXT = """
 """
 
 
-def one_answer_each(split: StoredSplit) -> StoredSplit:
-    """The split with a row for every answer: the conversation up to it. Rendered pairs are that already."""
-    if split.kind == "rendered":
-        return split
-    rows = [part for conversation in split.rows for part in up_to_each_answer(conversation)]
-    return StoredSplit(split.path, split.kind, rows)
+def one_answer_each(rows: Iterable[Row]) -> Iterator[Row]:
+    """A row for every answer: the conversation up to it. Rendered pairs are that already."""
+    for row in rows:
+        if isinstance(row, RenderedPair):
+            yield row
+        else:
+            yield from up_to_each_answer(row)
 
 
 def up_to_each_answer(conversation: Conversation) -> list[Conversation]:
@@ -68,11 +70,9 @@ def up_to_each_answer(conversation: Conversation) -> list[Conversation]:
     return [Conversation(messages[: end + 1], conversation.source) for end in ends] or [conversation]
 
 
-def answers_of(split: StoredSplit) -> list[tuple[str, str]]:
-    """Source and answer of each row of a split that `one_answer_each` gave."""
-    if split.kind == "rendered":
-        return [(pair.source, pair.target) for pair in split.rows]
-    return [(conversation.source, conversation.messages[-1].content) for conversation in split.rows]
+def answer_of(row: Row) -> str:
+    """The answer of a row that `one_answer_each` gave."""
+    return row.target if isinstance(row, RenderedPair) else row.messages[-1].content
 
 
 def last_pair(rendered: Rendered) -> RenderedPair:

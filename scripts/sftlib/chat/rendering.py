@@ -22,18 +22,16 @@ Worst bug: a span that starts or ends one character off (tests/chat/test_renderi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import console
 from ..errors import DataError, ModelError
 from . import sandbox
 from .conversation import Conversation
+from .stored import RenderedPair, Row
 from .templates import ChatTemplate, any_of
-
-if TYPE_CHECKING:
-    from .stored import RenderedPair, StoredSplit
 
 Span = tuple[int, int]
 COMPARED = 16  # conversations on which tags and prefixes are compared; a template that is wrong is wrong from the start
@@ -76,28 +74,33 @@ def render_conversation(conversation: Conversation, template: ChatTemplate) -> R
     return Rendered(text, tuple(spans), row, turns_left_out=max(0, len(answers) - len(spans)))
 
 
-def render_split(split: StoredSplit, template: ChatTemplate, max_rejected: float) -> list[Rendered]:
-    """Every row of a split but those that the template refuses; the first of these are named on the screen.
+def render_rows(rows: Iterable[Row], template: ChatTemplate, max_rejected: float, name: str) -> Iterator[Rendered]:
+    """Every row but those that the template refuses, as they come; the first of these are named on the screen.
 
-    Raises DataError when these are more than the share `max_rejected`.
+    name: of the split, for the display. Raises DataError behind the last row when more than the share `max_rejected`
+    were refused.
     """
-    render = render_pair if split.kind == "rendered" else render_conversation
-    rendered, refused = [], []
-    for row in console.progress(split.rows, f"rendering {split.path.stem}"):
+    count = lost = 0
+    refused: list[DataError] = []
+    for row in console.progress(rows, f"rendering {name}"):
+        count += 1
         try:
-            rendered.append(render(row, template))
+            rendered = (render_pair if isinstance(row, RenderedPair) else render_conversation)(row, template)
         except DataError as error:
-            refused.append(error)
-    if len(refused) > max_rejected * len(split.rows):
+            lost += 1
+            if lost <= NAMED:
+                refused.append(error)
+            continue
+        yield rendered
+    if lost > max_rejected * count:
         first = refused[0]
         raise DataError(
-            f"{len(refused)} of {len(split.rows)} rows cannot be rendered. The first: {first.seen}",
+            f"{lost} of {count} rows cannot be rendered. The first: {first.seen}",
             where=first.where, expected=first.expected or f"at most {max_rejected:.0%} (data.max_rejected)",
             cure=first.cure, code="E307",
         )  # fmt: skip
-    for error in refused[:NAMED]:
+    for error in refused:
         console.note(f"{error.where}: {error.seen}")
-    return rendered
 
 
 def render_prompt(messages: Sequence[dict[str, Any]], template: ChatTemplate) -> str:
@@ -147,16 +150,6 @@ def special_text_in(conversation: Conversation, special_tokens: Collection[str])
     """The special tokens that somebody wrote as text: a tokenizer takes them for the real ones."""
     pattern = any_of(frozenset(special_tokens))
     return sorted({token for message in conversation.messages for token in pattern.findall(message.content)})
-
-
-def warn_of_special_text(conversations: Iterable[Conversation], split: str, special_tokens: Collection[str]) -> None:
-    """Say how many rows hold the text of a special token, and name the first."""
-    marked = [conversation.source for conversation in conversations if special_text_in(conversation, special_tokens)]
-    if marked:
-        console.warn(
-            f"{len(marked)} rows of the {split} split hold text that is a special token of this model, such as "
-            f"{marked[0]}; the model reads it as the token."
-        )
 
 
 def _tagged_spans(

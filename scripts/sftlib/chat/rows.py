@@ -71,9 +71,14 @@ def parse_json(text: str) -> Any:
         value = _DECODER.decode(text)
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
-    if text.count("[") + text.count("{") > MAX_NESTING and is_too_deep(value):
+    if may_be_too_deep(text) and is_too_deep(value):
         raise ValueError(TOO_DEEP)
     return value
+
+
+def may_be_too_deep(text: str) -> bool:
+    """Whether a JSON text has brackets enough to be nested too deeply; most have not, and need no second look."""
+    return text.count("[") + text.count("{") > MAX_NESTING
 
 
 def is_too_deep(value: Any) -> bool:

@@ -60,7 +60,9 @@ class GenerationTag(jinja2.ext.Extension):
 def compile_template(source: str, origin: str) -> jinja2.Template:
     """Compile `source`; a syntax error is a ModelError at `origin:line`."""
     try:
-        return _environment().from_string(source)
+        template = _environment().from_string(source)
+        template.globals = dict(template.globals)  # jinja copies them a render, and its ChainMap is slow to copy
+        return template
     except jinja2.TemplateSyntaxError as error:
         raise ModelError(
             f"The chat template is not valid Jinja: {error.message}.",

@@ -2,6 +2,7 @@
 
     read_split("data/processed/train.jsonl")  ->  StoredSplit(path, "conversations", [Conversation(...), ...])
     read_split("data/rendered/train.jsonl")   ->  StoredSplit(path, "rendered", [RenderedPair(...), ...])
+    split_rows("data/processed/train.jsonl")  ->  Conversation(...), ... one at a time, for splits of any size
 
 Files written by hand are welcome in the same two forms; `source` may be left out. Nothing is repaired or left out here:
 that is the business of `make process`, and a row that would need it is an error with its line.
@@ -20,7 +21,7 @@ from ..errors import DataError
 from ..files import numbered_lines
 from .cleaning import clean
 from .conversation import Conversation
-from .rows import TOO_DEEP, RowError, is_too_deep
+from .rows import TOO_DEEP, RowError, is_too_deep, may_be_too_deep
 
 FORMS = '{"system", "user", "assistant"}, {"messages": [...]}, or {"input", "target"}'
 
@@ -32,6 +33,9 @@ class RenderedPair:
     input: str
     target: str
     source: str
+
+
+Row = Conversation | RenderedPair
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,25 @@ class StoredSplit:
 def read_split(path: str | Path) -> StoredSplit:
     """The rows of a split, in memory. DataError when it is missing, empty or broken."""
     path = Path(path)
-    rows = list(iterate_split(path))
-    if not rows:
+    rows = list(split_rows(path))
+    return StoredSplit(path, "rendered" if isinstance(rows[0], RenderedPair) else "conversations", rows)  # type: ignore[arg-type]
+
+
+def split_rows(path: Path) -> Iterator[Row]:
+    """The rows of a split one at a time, all of one kind. DataError when it is missing, empty or broken."""
+    first: Row | None = None
+    for row in iterate_split(path):
+        if first is None:
+            first = row
+        elif type(row) is not type(first):
+            raise DataError(
+                "The split mixes conversations and rendered pairs; the first of the other kind came from "
+                f"{row.source}.",
+                where=str(path),
+                cure="Keep them in two files.",
+            )
+        yield row
+    if first is None:
         raise DataError(
             "The split holds no rows.",
             where=str(path),
@@ -58,25 +79,21 @@ def read_split(path: str | Path) -> StoredSplit:
             cure="Add raw data, or give this split a larger share (data.split.*), and run: make process",
             code="E302",
         )
-    kinds = {type(row) for row in rows}
-    if len(kinds) > 1:
-        other = next(row for row in rows if type(row) is not type(rows[0]))
-        raise DataError(
-            f"The split mixes conversations and rendered pairs; the first of the other kind came from {other.source}.",
-            where=str(path),
-            cure="Keep them in two files.",
-        )
-    return StoredSplit(path, "rendered" if kinds == {RenderedPair} else "conversations", rows)  # type: ignore[arg-type]
 
 
-def iterate_split(path: Path) -> Iterator[Conversation | RenderedPair]:
-    """The rows of a split one at a time; of an empty one, none."""
+def require_split(path: Path) -> Path:
+    """The path itself. DataError when there is no file."""
     if not path.is_file():
         raise DataError("The split is missing.", where=str(path), cure=f"Make it with: {_target_of(path)}", code="E301")
-    number = 0
+    return path
+
+
+def iterate_split(path: Path) -> Iterator[Row]:
+    """The rows of a split one at a time; of an empty one, none."""
+    name, number = path.as_posix(), 0
     try:
-        for number, line in numbered_lines(path):
-            yield _row(line, f"{path.as_posix()}:{number}")
+        for number, line in numbered_lines(require_split(path)):
+            yield _row(line, f"{name}:{number}")
     except UnicodeDecodeError as error:
         raise DataError(
             f"Byte 0x{error.object[error.start]:02x} after line {number} is not UTF-8.",
@@ -86,7 +103,7 @@ def iterate_split(path: Path) -> Iterator[Conversation | RenderedPair]:
         ) from None
 
 
-def _row(line: str, where: str) -> Conversation | RenderedPair:
+def _row(line: str, where: str) -> Row:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -95,7 +112,7 @@ def _row(line: str, where: str) -> Conversation | RenderedPair:
         ) from None
     if not isinstance(row, dict):
         raise _not_a_row("it is no object", where)
-    if is_too_deep(row):
+    if may_be_too_deep(line) and is_too_deep(row):
         raise _not_a_row(TOO_DEEP, where)
     row.setdefault("source", where)
     if "input" in row and "target" in row:

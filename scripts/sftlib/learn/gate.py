@@ -14,6 +14,7 @@ Worst bug: a model that cannot learn and passes (tests/learn/test_gate.py).
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,15 +54,15 @@ class Learned:
     faults: list[SftError]
 
 
-def choose_rows(examples: Sequence[Example], most_rows: int, device: Literal["cuda", "cpu", "mps"]) -> list[Example]:
+def choose_rows(rows: ExampleDataset, most_rows: int, device: Literal["cuda", "cpu", "mps"]) -> list[Example]:
     """One small micro-batch: the shortest rows, as many as the device takes in a moment, one at least."""
-    by_length = sorted(examples, key=lambda example: len(example.input_ids))
-    chosen, tokens = by_length[:1], len(by_length[0].input_ids)
-    for example in by_length[1:most_rows]:
-        tokens += len(example.input_ids)
+    first, *others = heapq.nsmallest(most_rows, range(len(rows)), key=rows.lengths.__getitem__)
+    chosen, tokens = [rows[first]], rows.lengths[first]
+    for row in others:
+        tokens += rows.lengths[row]
         if tokens > TOKENS[device]:
             break
-        chosen.append(example)
+        chosen.append(rows[row])
     return chosen
 
 

@@ -1,10 +1,11 @@
 """Encoded examples, kept on the disk, so that the second run starts at once.
 
-In: a key made of everything the examples depend on, and a function that makes them. Out: the examples, read back or
-made and then kept. One safetensors file a key, written whole or not at all; a file that cannot be read is made again.
+In: a key made of everything the examples depend on, and a function that makes them. Out: the examples where they lie on
+the disk, made before or now. One Arrow file a key (table.py), written whole or not at all; a file that cannot be read
+is made again.
 
     key = CacheKey(sha256_file(path), template.identity, tokenizer_digest(folder), truncation="drop/1024")
-    examples = cached_examples(Path("outputs/.cache"), key, lambda: encode(rendered, tokenizer))
+    examples = cached_examples(Path("outputs/.cache"), key, lambda remarks: encode(rendered, tokenizer))
 
 The version of our own code is part of every key: a hash over the sources that make an example. The length policy may be
 applied behind the cache or before it; naming it in the key makes both right.
@@ -16,17 +17,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+import pyarrow as pa
 
 from .. import console
 from ..files import sha256_file, sha256_text, whole_file
 from .examples import Example
+from .remarks import Remarks
+from .table import ExampleTable, open_table, write_table
 
 KEPT = 8  # files in the folder: the splits of the last few settings; older ones are deleted
 TOKENIZER_FILES = (
@@ -35,7 +36,8 @@ TOKENIZER_FILES = (
 )  # fmt: skip
 ROOMS = Path(__file__).resolve().parents[1]
 CODE = ("chat/conversation.py", "chat/stored.py", "chat/sandbox.py", "chat/templates.py", "chat/rendering.py",
-        "chat/pairs.py", "tokens/examples.py", "tokens/pairs.py", "tokens/length.py", "tokens/cache.py")  # fmt: skip
+        "chat/pairs.py", "tokens/examples.py", "tokens/pairs.py", "tokens/length.py", "tokens/cache.py",
+        "tokens/table.py", "tokens/remarks.py")  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,23 +58,27 @@ class CacheKey:
         return sha256_text(json.dumps([dataclasses.astuple(self), code_version()]))
 
 
-def cached_examples(folder: str | Path, key: CacheKey, make: Callable[[], Sequence[Example]]) -> Sequence[Example]:
-    """The examples of this key: from the folder, or made now and kept there."""
-    path = Path(folder) / f"{key.digest()}.safetensors"
+def cached_examples(folder: str | Path, key: CacheKey, make: Callable[[Remarks], Iterable[Example]]) -> ExampleTable:
+    """The examples of this key: from the folder, or made now, written as they come, and kept there.
+
+    make: is given the remarks that are kept with the examples, to fill them while it makes these.
+    """
+    path = Path(folder) / f"{key.digest()}.arrow"
     if path.is_file():
         try:
-            found = _read(path)
-        except (SafetensorError, KeyError, ValueError) as error:
+            found = open_table(path)
+        except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
             console.note(f"The token cache {path} cannot be read ({error}); the examples are made again.")
         else:
             path.touch()  # so that it is not the oldest
             return found
-    examples = make()
-    _write(path, examples)
-    others = sorted(path.parent.glob("*.safetensors"), key=lambda file: file.stat().st_mtime, reverse=True)
+    remarks = Remarks()
+    with whole_file(path, "wb") as stream:
+        write_table(stream, make(remarks), remarks)
+    others = sorted(path.parent.glob("*.arrow"), key=lambda file: file.stat().st_mtime, reverse=True)
     for old in others[KEPT:]:
         old.unlink(missing_ok=True)
-    return examples
+    return open_table(path)
 
 
 def tokenizer_digest(folder: str | Path) -> str:
@@ -85,34 +91,3 @@ def tokenizer_digest(folder: str | Path) -> str:
 def code_version() -> str:
     """Hash of the sources that turn a row into an example."""
     return sha256_text(json.dumps({name: sha256_file(ROOMS / name) for name in CODE}))
-
-
-def _write(path: Path, examples: Sequence[Example]) -> None:
-    words = {"sources": [one.source for one in examples]}
-    arrays = {
-        "ids": np.fromiter((number for one in examples for number in one.input_ids), dtype=np.int32),
-        "labels": np.fromiter((number for one in examples for number in one.labels), dtype=np.int32),
-        "lengths": np.fromiter((len(one.input_ids) for one in examples), dtype=np.int32),
-        "is_complete": np.fromiter((one.is_complete for one in examples), dtype=np.bool_),
-        "straddling": np.fromiter((one.straddling for one in examples), dtype=np.int32),
-        "stray_ends": np.fromiter((one.stray_ends for one in examples), dtype=np.int32),
-        "decoder_at": np.fromiter((one.decoder_at for one in examples), dtype=np.int32),
-        "words": np.frombuffer(json.dumps(words).encode(), dtype=np.uint8),
-    }
-    with whole_file(path, "wb") as stream:
-        stream.write(save(arrays))
-
-
-def _read(path: Path) -> list[Example]:
-    arrays = load_file(path)
-    ids, labels = arrays["ids"].tolist(), arrays["labels"].tolist()
-    ends = np.cumsum(arrays["lengths"]).tolist()
-    starts = [0, *ends][: len(ends)]
-    columns = (arrays[name].tolist() for name in ("is_complete", "straddling", "stray_ends", "decoder_at"))
-    sources = json.loads(arrays["words"].tobytes())["sources"]
-    if len(ids) != len(labels) or len(ids) != (ends[-1] if ends else 0):
-        raise ValueError("its parts do not fit together")
-    return [
-        Example(ids[start:end], labels[start:end], source, *others)
-        for start, end, source, *others in zip(starts, ends, sources, *columns, strict=True)
-    ]

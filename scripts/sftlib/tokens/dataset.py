@@ -12,14 +12,16 @@ from collections.abc import Sequence
 from torch.utils.data import Dataset
 
 from .examples import Example
+from .table import ExampleTable
 
 
 class ExampleDataset(Dataset):
-    """A list of examples, with the length of each for the sampler."""
+    """Examples, a table of them or a list, with the length of each for the sampler."""
 
     def __init__(self, examples: Sequence[Example]) -> None:
         self.examples = examples
-        self.lengths = [len(example.input_ids) for example in examples]
+        is_table = isinstance(examples, ExampleTable)  # a table knows them without making an example
+        self.lengths = examples.lengths.tolist() if is_table else [len(example.input_ids) for example in examples]
 
     def __len__(self) -> int:
         return len(self.examples)

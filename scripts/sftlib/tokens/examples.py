@@ -17,19 +17,26 @@ Worst bug: a label on a token of the prompt, or none on the end-of-turn (tests/t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import bisect
+import itertools
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import ModelError
 
 if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
     from transformers import PreTrainedTokenizerBase
 
     from ..chat.rendering import Rendered
+    from .table import ExampleTable
 
 IGNORED = -100  # the label that torch's cross entropy leaves out (its default ignore_index)
-BATCH = 1000  # texts a tokenizer call: enough for its threads, little beside the examples in memory
+BATCH = 1000  # texts a tokenizer call: enough for its threads, and some 20 MB of encodings
+AHEAD = 1  # batches that wait while one is cut: the two sides take turns at being slower
 
 
 @dataclass(slots=True)
@@ -64,8 +71,8 @@ class Tally:
     stray_ends: int
 
 
-def encode(rendered: Sequence[Rendered], tokenizer: PreTrainedTokenizerBase) -> list[Example]:
-    """Ids and labels of each text, in order."""
+def encode(rendered: Iterable[Rendered], tokenizer: PreTrainedTokenizerBase) -> Iterator[Example]:
+    """Ids and labels of each text, in order; while one batch is cut into tokens, the texts of the next are taken."""
     if not tokenizer.is_fast:
         raise ModelError(
             f"The tokenizer ({type(tokenizer).__name__}) does not say which characters a token stands for.",
@@ -73,71 +80,81 @@ def encode(rendered: Sequence[Rendered], tokenizer: PreTrainedTokenizerBase) -> 
             cure="Convert it: AutoTokenizer.from_pretrained(folder, use_fast=True).save_pretrained(folder).",
         )
     special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    examples: list[Example] = []
-    for first in range(0, len(rendered), BATCH):
-        part = rendered[first : first + BATCH]
-        encoded = tokenizer(
-            [one.text for one in part],
-            add_special_tokens=False,
-            return_offsets_mapping=True,
-            return_attention_mask=False,
-            verbose=False,  # what is too long is counted by `length`
-        )
-        for one, ids, offsets in zip(part, encoded["input_ids"], encoded["offset_mapping"], strict=True):
-            examples.append(_example(one, ids, offsets, tokenizer, special))
-    return examples
+    # What a call of transformers' tokenizer does, less the lists of Python objects that it makes of every offset.
+    fast = tokenizer.backend_tokenizer
+    fast.no_truncation()
+    fast.no_padding()
+    fast.encode_special_tokens = tokenizer.split_special_tokens
+    rest = iter(rendered)
+    with ThreadPoolExecutor(max_workers=1) as worker:  # tokenizers lets go of the interpreter while it works
+        under_way: deque[tuple[list[Rendered], Future[list[Encoding]]]] = deque()
+        while (part := list(itertools.islice(rest, BATCH))) or under_way:
+            if part:
+                texts = [one.text for one in part]
+                under_way.append((part, worker.submit(fast.encode_batch, texts, add_special_tokens=False)))
+            if len(under_way) > AHEAD or not part:
+                done, encodings = under_way.popleft()
+                for one, encoding in zip(done, encodings.result(), strict=True):
+                    yield _example(one, encoding, fast, special)
 
 
-def tally(examples: Iterable[Example]) -> Tally:
+def tally(examples: ExampleTable) -> Tally:
     """Sums over the examples."""
-    rows = tokens = supervised = straddling = stray = 0
-    for example in examples:
-        rows += 1
-        tokens += len(example.input_ids)
-        supervised += example.supervised
-        straddling += example.straddling
-        stray += example.stray_ends
-    return Tally(rows, tokens, supervised, straddling, stray)
+    columns = (examples.lengths, examples.supervised, examples.straddling, examples.stray_ends)
+    return Tally(len(examples), *(int(column.sum()) for column in columns))
 
 
-def _example(
-    rendered: Rendered,
-    ids: list[int],
-    offsets: list[tuple[int, int]],
-    tokenizer: PreTrainedTokenizerBase,
-    special: set[int],
-) -> Example:
+def _example(rendered: Rendered, encoding: Encoding, tokenizer: Tokenizer, special: Collection[int]) -> Example:
+    ids = encoding.ids
     example = Example(ids, [IGNORED] * len(ids), rendered.source)
-    at = 0
+    starts, at = _Starts(encoding), 0
     for span_start, span_end in rendered.spans:
-        while at < len(ids) and (
-            offsets[at][0] < span_start or _has_hidden_blank(at, ids, offsets, span_start, tokenizer)
-        ):
-            example.straddling += offsets[at][1] > span_start
+        earlier, at = at, bisect.bisect_left(starts, span_start, lo=at)
+        for place in range(at - 1, earlier - 1, -1):
+            if encoding.token_to_chars(place)[1] <= span_start:
+                break
+            example.straddling += 1
+        while at < len(ids) and _has_hidden_blank(at, encoding, span_start, tokenizer):
+            example.straddling += encoding.token_to_chars(at)[1] > span_start
             at += 1
-        first = at
-        while at < len(ids) and offsets[at][0] < span_end:
+        first, at = at, bisect.bisect_left(starts, span_end, lo=at)
+        example.labels[first:at] = ids[first:at]
+        for place in range(at - 1, first - 1, -1):
+            if encoding.token_to_chars(place)[1] <= span_end:
+                break
             # A special token may swallow the white space behind it (`rstrip`, Phi-3's <|end|>): it is still said.
-            if offsets[at][1] <= span_end or ids[at] in special:
-                example.labels[at] = ids[at]
-            else:
+            if ids[place] not in special:
+                example.labels[place] = IGNORED
                 example.straddling += 1
-            at += 1
-        for earlier in range(first, at - 1):
-            if ids[earlier] == ids[at - 1] and ids[earlier] in special:
-                example.labels[earlier] = IGNORED
-                example.stray_ends += 1
+        if at > first and ids[at - 1] in special:
+            for place in range(first, at - 1):
+                if ids[place] == ids[at - 1]:
+                    example.labels[place] = IGNORED
+                    example.stray_ends += 1
     if ids:
         example.labels[0] = IGNORED
     return example
 
 
-def _has_hidden_blank(
-    at: int, ids: list[int], offsets: list[tuple[int, int]], span_start: int, tokenizer: PreTrainedTokenizerBase
-) -> bool:
+class _Starts(Sequence[int]):
+    """Where each token begins in the text, one looked up at a time: they ascend, and few are asked for."""
+
+    def __init__(self, encoding: Encoding) -> None:
+        self._encoding = encoding
+
+    def __len__(self) -> int:
+        return len(self._encoding)
+
+    def __getitem__(self, place: int) -> int:
+        return self._encoding.token_to_chars(place)[0]
+
+
+def _has_hidden_blank(at: int, encoding: Encoding, span_start: int, tokenizer: Tokenizer) -> bool:
     """Whether a token that claims to begin in the span holds a blank of the prompt.
 
     With `trim_offsets` (GPT-NeoX, Pythia) the token " four", spelt "Ġfour", claims only "four".
     """
-    before = offsets[at - 1][1] if at else 0
-    return before < span_start <= offsets[at][0] and tokenizer.convert_ids_to_tokens(ids[at]).startswith("Ġ")
+    before = encoding.token_to_chars(at - 1)[1] if at else 0
+    if not before < span_start <= encoding.token_to_chars(at)[0]:
+        return False
+    return tokenizer.id_to_token(encoding.ids[at]).startswith("Ġ")

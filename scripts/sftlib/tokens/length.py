@@ -5,19 +5,22 @@
   An example whose supervised tokens were all behind the cut is left out.
 Either way an example that has no supervised token to begin with is left out: it would only cost time.
 
-    apply_length_policy([Example of 3 tokens, Example of 9], max_seq_len=4, policy="drop")
-    ->  [Example of 3 tokens], LengthReport(rows=2, rows_dropped=1, tokens_lost=9, ...)
+    apply_length_policy(ExampleTable.of([Example of 3 tokens, Example of 9]), max_seq_len=4, policy="drop")
+    ->  ExampleTable of the first, LengthReport(rows=2, rows_dropped=1, tokens_lost=9, ...)
 
 Worst bug: an answer that ends where it was cut (tests/tokens/test_length.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
+import numpy as np
+
 from .examples import Example
+from .table import ExampleTable
 
 NAMED = 5  # sources named a reason: enough to look them up, few enough for one screen
 
@@ -77,49 +80,44 @@ class LengthReport:
                 said.append(f"{rows} {what}: {', '.join(named)}{more}")
         return said
 
-    def name(self, kind: str, source: str) -> None:
-        """Keep the source of a row, if it is one of the first of its kind."""
-        named = self.sources.setdefault(kind, [])
-        if len(named) < NAMED:
-            named.append(source)
+    def add_sums(self, examples: ExampleTable, kept: np.ndarray, lengths: np.ndarray, supervised: np.ndarray) -> None:
+        """Count rows and tokens; lengths and supervised: of all rows, as the policy leaves them."""
+        self.rows = len(examples)
+        self.tokens, self.supervised_tokens = int(examples.lengths.sum()), int(examples.supervised.sum())
+        self.longest = int(examples.lengths.max(initial=0))
+        self.tokens_lost = self.tokens - int(lengths[kept].sum())
+        self.supervised_tokens_lost = self.supervised_tokens - int(supervised[kept].sum())
+
+    def name_rows(self, kind: str, rows: np.ndarray, examples: ExampleTable) -> int:
+        """Keep the sources of the first rows of a kind; return how many there are."""
+        places = np.flatnonzero(rows)
+        if len(places):
+            self.sources[kind] = [examples.source(int(place)) for place in places[:NAMED]]
+        return len(places)
 
 
 def apply_length_policy(
-    examples: Iterable[Example], max_seq_len: int, policy: Literal["drop", "end"]
-) -> tuple[list[Example], LengthReport]:
+    examples: ExampleTable, max_seq_len: int, policy: Literal["drop", "end"]
+) -> tuple[ExampleTable, LengthReport]:
     """The examples that are trained, in order, and what became of the others. None is changed in place."""
+    too_long = examples.lengths > max_seq_len
+    lengths = np.minimum(examples.lengths, max_seq_len)
+    supervised = examples.supervised_before(lengths)
+    dropped = too_long & (policy == "drop")
+    unsupervised = ~dropped & (supervised == 0)
+    kept = ~dropped & ~unsupervised
     report = LengthReport(max_seq_len, policy)
-    kept: list[Example] = []
-    for example in examples:
-        length, supervised = len(example.input_ids), example.supervised
-        report.rows += 1
-        report.tokens += length
-        report.supervised_tokens += supervised
-        report.longest = max(report.longest, length)
-        result = _apply(example, max_seq_len, policy, report)
-        if result is not None:
-            kept.append(result)
-        report.tokens_lost += length - (len(result.input_ids) if result else 0)
-        report.supervised_tokens_lost += supervised - (result.supervised if result else 0)
-    return kept, report
+    report.add_sums(examples, kept, lengths, supervised)
+    report.rows_dropped = report.name_rows("dropped", dropped, examples)
+    report.rows_without_supervision = report.name_rows("unsupervised", unsupervised, examples)
+    report.rows_cut = report.name_rows("cut", too_long & kept, examples)
+    return examples.select(kept, lengths, supervised, partial(_cut, max_seq_len=max_seq_len)), report
 
 
-def _apply(example: Example, max_seq_len: int, policy: Literal["drop", "end"], report: LengthReport) -> Example | None:
-    too_long = len(example.input_ids) > max_seq_len
-    if too_long and policy == "drop":
-        report.rows_dropped += 1
-        report.name("dropped", example.source)
-        return None
-    if too_long:
-        example = Example(
-            example.input_ids[:max_seq_len], example.labels[:max_seq_len], example.source, False,
-            example.straddling, example.stray_ends,
-        )  # fmt: skip
-    if not example.supervised:
-        report.rows_without_supervision += 1
-        report.name("unsupervised", example.source)
-        return None
-    if too_long:
-        report.rows_cut += 1
-        report.name("cut", example.source)
-    return example
+def _cut(example: Example, max_seq_len: int) -> Example:
+    if len(example.input_ids) <= max_seq_len:
+        return example
+    return Example(
+        example.input_ids[:max_seq_len], example.labels[:max_seq_len], example.source, False, example.straddling,
+        example.stray_ends,
+    )  # fmt: skip

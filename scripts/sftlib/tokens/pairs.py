@@ -15,15 +15,18 @@ Worst bug: the encoder sees the answer (tests/tokens/test_encoded_pairs.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from .. import console
+import numpy as np
+
 from ..chat.pairs import last_pair
 from ..chat.rendering import Rendered
 from .examples import IGNORED, Example, encode
-from .length import NAMED, LengthReport
+from .length import LengthReport
+from .table import ExampleTable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -57,51 +60,38 @@ class PairLengthReport(LengthReport):
         return [*((kind, count, f"{words}, and {what}") for kind, count, words in limits), self.unsupervised()]
 
 
-def encode_pairs(rendered: Sequence[Rendered], tokenizer: PreTrainedTokenizerBase, start_id: int) -> list[Example]:
+def encode_pairs(rendered: Iterable[Rendered], tokenizer: PreTrainedTokenizerBase, start_id: int) -> Iterator[Example]:
     """An example of each text's last answer, in order."""
-    pairs = [last_pair(one) for one in rendered]
-    joined = [
+    joined = (
         Rendered(pair.input + pair.target, ((len(pair.input), len(pair.input) + len(pair.target)),), pair.source)
-        for pair in pairs
-    ]
-    return [_with_start(example, start_id) for example in encode(joined, tokenizer)]
+        for pair in map(last_pair, rendered)
+    )
+    return (_with_start(example, start_id) for example in encode(joined, tokenizer))
 
 
 def apply_pair_length_policy(
-    examples: Iterable[Example], max_seq_len: int, max_target_len: int, policy: Literal["drop", "end"]
-) -> tuple[list[Example], PairLengthReport]:
+    examples: ExampleTable, max_seq_len: int, max_target_len: int, policy: Literal["drop", "end"]
+) -> tuple[ExampleTable, PairLengthReport]:
     """The examples that are trained, in order, and what became of the others; `end` keeps an input's end-of-text."""
+    given = examples.decoder_at
+    answers = examples.lengths - given - 1
+    long_input, long_target = given > max_seq_len, answers > max_target_len
+    too_long = long_input | long_target
+    dropped = too_long & (policy == "drop")
+    unsupervised = ~dropped & (examples.supervised == 0)
+    kept = ~dropped & ~unsupervised
+    left = np.minimum(answers, max_target_len)
+    lengths, supervised = np.minimum(given, max_seq_len) + 1 + left, examples.supervised_before(given + 1 + left)
     report = PairLengthReport(max_seq_len, policy, max_target_len=max_target_len)
-    kept: list[Example] = []
-    for example in examples:
-        given, answer = example.decoder_at, len(example.input_ids) - example.decoder_at - 1
-        report.rows += 1
-        report.tokens += len(example.input_ids)
-        report.supervised_tokens += example.supervised
-        report.longest = max(report.longest, len(example.input_ids))
-        report.longest_input = max(report.longest_input, given)
-        report.longest_target = max(report.longest_target, answer)
-        result = _apply(example, given > max_seq_len, answer > max_target_len, report)
-        if result is not None:
-            kept.append(result)
-        report.tokens_lost += len(example.input_ids) - (len(result.input_ids) if result else 0)
-        report.supervised_tokens_lost += example.supervised - (result.supervised if result else 0)
-    return kept, report
-
-
-def warn_of_unspelt(
-    examples: Iterable[Example], answers: Iterable[tuple[str, str]], tokenizer: PreTrainedTokenizerBase, split: str
-) -> None:
-    """Say how many answers the model cannot give as they stand: T5's vocabulary lacks characters and line breaks."""
-    unknown = [example.source for example in examples if tokenizer.unk_token_id in example.labels]
-    ids = tokenizer("a\nb", add_special_tokens=False)["input_ids"]
-    has_breaks = "\n" in tokenizer.decode(ids)
-    broken = [] if has_breaks else [source for source, answer in answers if "\n" in answer.strip()]
-    for sources, what in ((unknown, "characters that this tokenizer does not know"), (broken, "line breaks")):
-        if sources:
-            lost = "learnt as <unk>" if sources is unknown else "which this tokenizer turns into blanks"
-            named = ", ".join(sources[:NAMED])
-            console.warn(f"{len(sources)} answers of the {split} split hold {what}, {lost}, such as {named}.")
+    report.add_sums(examples, kept, lengths, supervised)
+    report.longest_input, report.longest_target = int(given.max(initial=0)), int(answers.max(initial=0))
+    report.long_inputs = report.name_rows("input", long_input, examples)
+    report.long_targets = report.name_rows("target", long_target, examples)
+    report.rows_dropped = int(dropped.sum())
+    report.rows_without_supervision = report.name_rows("unsupervised", unsupervised, examples)
+    report.rows_cut = int((too_long & kept).sum())
+    cut = partial(_cut, max_seq_len=max_seq_len, max_target_len=max_target_len)
+    return examples.select(kept, lengths, supervised, cut), report
 
 
 def halves(example: Example) -> tuple[Example, Example]:
@@ -122,26 +112,13 @@ def _with_start(example: Example, start_id: int) -> Example:
     return example
 
 
-def _apply(example: Example, long_input: bool, long_target: bool, report: PairLengthReport) -> Example | None:
-    for is_long, kind in ((long_input, "input"), (long_target, "target")):
-        if is_long:
-            report.name(kind, example.source)
-    report.long_inputs += long_input
-    report.long_targets += long_target
-    if report.policy == "drop" and (long_input or long_target):
-        report.rows_dropped += 1
-        return None
-    if not example.supervised:
-        report.rows_without_supervision += 1
-        report.name("unsupervised", example.source)
-        return None
-    if not (long_input or long_target):
-        return example
-    report.rows_cut += 1
+def _cut(example: Example, max_seq_len: int, max_target_len: int) -> Example:
     at, ids, labels = example.decoder_at, example.input_ids, example.labels
-    given = [*ids[: report.max_seq_len - 1], ids[at - 1]] if long_input else ids[:at]
-    last = at + 1 + report.max_target_len
+    last = at + 1 + max_target_len
+    if at <= max_seq_len and len(ids) <= last:
+        return example
+    given = [*ids[: max_seq_len - 1], ids[at - 1]] if at > max_seq_len else ids[:at]
     return Example(
-        given + ids[at:last], [IGNORED] * len(given) + labels[at:last], example.source, not long_target,
+        given + ids[at:last], [IGNORED] * len(given) + labels[at:last], example.source, len(ids) <= last,
         example.straddling, example.stray_ends, len(given),
     )  # fmt: skip
