@@ -65,12 +65,21 @@ def prepare(config: Config, plan: Plan, folder: Path) -> None:
         _choose(settled, text, folder / "processed" / f"{split}.jsonl", most)
         for split, most in (("train", plan.rows), ("test", plan.unseen))
     )
+    model_folder = text.stored.folder.absolute()
     write_jsonl(folder / "train.jsonl", train.stored)
     for name, pairs in ((ROWS, train.pairs), (FIRST, train.pairs[: plan.batch]), ("unseen.jsonl", unseen.pairs)):
         write_jsonl(folder / name, pairs)
-    # A rate that is stated is the same for all; what else is auto our training settles by itself, as for any user.
-    rate = {"learning_rate": settled.train.learning_rate}
-    stated = config.model_copy(update={"train": config.train.model_copy(update=rate)})
+    # A rate that is stated is the same for all; what else is auto our training settles by itself, as for any user. It
+    # runs in a folder of its own, so every path is absolute.
+    template = config.data.template_path
+    template = template if template in ("auto", "plain") else str(Path(template).absolute())
+    stated = config.model_copy(
+        update={
+            "model": config.model.model_copy(update={"name": str(model_folder), "revision": None}),
+            "data": config.data.model_copy(update={"template_path": template}),
+            "train": config.train.model_copy(update={"learning_rate": settled.train.learning_rate}),
+        }
+    )  # fmt: skip
     write_text(folder / "config.yaml", to_yaml(stated))
 
     model = _load_exact(settled, text)
@@ -78,7 +87,7 @@ def prepare(config: Config, plan: Plan, folder: Path) -> None:
     steps = plan_steps(schedule.model_copy(update={"grad_accum": 1}), len(train.examples))
     counts = [example.supervised for example in train.examples]
     Work(
-        folder=str(folder), model=str(text.stored.folder),
+        folder=str(folder), model=str(model_folder),
         settings={
             "learning_rate": settled.train.learning_rate, "lr_scheduler_type": settled.train.lr_scheduler_type,
             "warmup_steps": steps.warmup, "weight_decay": settled.train.weight_decay, "optim": settled.train.optim,

@@ -44,6 +44,11 @@ def test_the_page_and_the_file_have_both(benched: Path) -> None:
     assert peer["note"] == ours["note"] == ""
 
 
+def test_the_users_newest_run_stays_the_newest(benched: Path) -> None:
+    assert not (benched / "adapters").exists()
+    assert not list((benched / "outputs").glob("*/summary.json"))
+
+
 def test_the_rows_of_peers_are_our_text_cut_where_the_answer_begins(benched: Path) -> None:
     work = benched / "outputs" / "bench" / ".work"
     pairs, stored = rows_of(work / "rows.jsonl"), rows_of(work / "train.jsonl")

@@ -35,6 +35,11 @@ def test_a_peer_that_nobody_knows_is_refused() -> None:
         find_entrants(["trl", "axolotl"], {})
 
 
+def test_an_environment_that_nobody_runs_in_is_refused() -> None:
+    with pytest.raises(UsageError, match="No peer runs in an environment 'lf'"):
+        find_entrants(["llamafactory"], {"lf": Path("/tmp/lf")})
+
+
 def test_ours_is_make_train_with_the_config_of_the_bench(tmp_path: Path) -> None:
     command = ENTRANTS[0].command(make_work(tmp_path), tmp_path / "round-1", check=False)
     assert command == [

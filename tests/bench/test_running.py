@@ -25,6 +25,13 @@ def test_a_run_has_its_report_its_time_and_its_peak(tmp_path: Path) -> None:
     assert ran.peak_gib > 0.29
 
 
+def test_it_runs_in_its_own_folder(tmp_path: Path) -> None:
+    peer = make_peer(tmp_path, "a")
+    peer.runner.write_text("open('dropped.txt', 'w').close()\n" + peer.runner.read_text())
+    assert run(peer, make_work(tmp_path), tmp_path / "run", check=False).error == ""
+    assert (tmp_path / "run" / "dropped.txt").is_file()
+
+
 def test_the_peak_is_not_that_of_the_bench_itself(tmp_path: Path, root: Path) -> None:
     """Linux hands the peak of this process on to its children, so both peers are run by one that is small."""
     code = (

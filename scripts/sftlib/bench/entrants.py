@@ -87,6 +87,12 @@ ENTRANTS = (
 def find_entrants(names: Sequence[str], environments: Mapping[str, Path]) -> list[Entrant]:
     """We, and the peers of these names (all without any). environments: folders of those that are elsewhere."""
     known = {entrant.name: entrant for entrant in ENTRANTS[1:]}
+    given = {entrant.environment for entrant in ENTRANTS} - {OWN}
+    if strange := sorted(set(environments) - given):
+        raise UsageError(
+            f"No peer runs in an environment {strange[0]!r}.", where="--environment",
+            expected=f"NAME=FOLDER, with a name of {', '.join(sorted(given))}",
+        )  # fmt: skip
     if odd := [name for name in names if name not in known]:
         raise UsageError(f"There is no peer {odd[0]!r}.", where="--peers", expected=", ".join(known))
     chosen = [known[name] for name in names or known]

@@ -39,7 +39,10 @@ class Ran:
 
 
 def run(entrant: Entrant, work: Work, folder: Path, *, check: bool) -> Ran:
-    """Run an entrant in a new folder of its own, where its log stays. What is cached of an earlier run is not seen."""
+    """Run an entrant in a new folder of its own, an absolute path, where its log stays and whatever it drops.
+
+    What is cached of an earlier run is not seen, and `adapters/last` of the user is not moved.
+    """
     if not entrant.python.exists():
         return Ran(error=f"there is no {entrant.python}: make bench-peers")
     shutil.rmtree(folder, ignore_errors=True)
@@ -48,7 +51,7 @@ def run(entrant: Entrant, work: Work, folder: Path, *, check: bool) -> Ran:
     log, began = folder / "log.txt", time.perf_counter()
     with open(log, "w", encoding="utf-8") as stream:
         process = subprocess.Popen(
-            command, env=os.environ | ALONE | {"HF_DATASETS_CACHE": str(folder / "cache")},
+            command, cwd=folder, env=os.environ | ALONE | {"HF_DATASETS_CACHE": str(folder / "cache")},
             stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:
