@@ -19,6 +19,10 @@
 #: OUTPUT     file that `infer-batch` writes, or the merged model's folder
 #: CARD       GiB of the card that `estimate` is about     CARD=12
 #: CASE       the one case that `fuzz` runs                    CASE=data:137
+#: ROWS       rows that `bench` trains on                 ROWS=96
+#: ROUNDS     trainings of each in `bench`                ROUNDS=2
+#: PEERS      those that `bench` measures beside us       PEERS="trainer trl"
+#: PEER_VENVS environments of peers that are elsewhere    PEER_VENVS="trl=/tmp/trl"
 #: TB_PORT    port of TensorBoard                            TB_PORT=6007
 #: VENV       the Python environment                         VENV=/tmp/env
 #: PYTHON     interpreter that it is built on                PYTHON=python3.12
@@ -196,6 +200,19 @@ merge-bf16: $(core) ## the same in bfloat16
 
 merge-test: $(core) ## load the merged model with plain transformers and ask it a question
 	$(call merge,$(call merged,$(notdir $(firstword $(wildcard $(run_folder)/merged $(run_folder)/merged-bf16) merged))) --test)
+
+##@ Beside others
+.PHONY: bench bench-peers
+
+bench: $(core) ## train the same rows as TRL, LLaMA-Factory and others do, in turn: seconds, memory, loss (ROWS, ROUNDS)
+	$(python) scripts/bench.py $(strip $(call common,$(base)) $(call option,RAW,--raw_path) $(call option,ROWS,--rows) \
+		$(call option,ROUNDS,--rounds) $(if $(PEERS),--peers $(PEERS)) \
+		$(foreach one,$(value PEER_VENVS),--environment $(call quote,$(one))))
+
+bench-peers: $(patsubst requirements-bench-%.txt,.venv-bench-%/.installed,$(wildcard requirements-bench-*.txt)) ## make the environments of the peers
+
+.venv-bench-%/.installed: requirements-bench-%.txt
+	@rm -f $@ && PYTHON=$(call quote,$(PYTHON)) INSTALLER=$(INSTALLER) scripts/make_environment.sh .venv-bench-$* $< && touch $@
 
 ##@ TensorBoard
 .PHONY: tensorboard tb-stop tb-clean tb-open

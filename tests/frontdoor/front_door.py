@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-STEERING = ("CONFIG", "SET", "MODEL", "RUN", "RAW", "DATA", "STYLE", "VENV", "PYTHON", "INSTALLER", "EXTRAS")
+STEERING = ("CONFIG", "SET", "MODEL", "RUN", "RAW", "DATA", "STYLE", "VENV", "PYTHON", "INSTALLER", "EXTRAS",
+            "ROWS", "ROUNDS", "PEERS", "PEER_VENVS")  # fmt: skip
 
 
 def clean_environment() -> dict[str, str]:

@@ -107,6 +107,11 @@ LINES = {
     "tb-stop": ["{python} scripts/tensorboard_server.py stop"],
     "tb-clean": ["{python} scripts/tensorboard_server.py clean"],
     "tb-open": ["{python} scripts/tensorboard_server.py open"],
+    "bench": [f"{{python}} scripts/bench.py {BASE}"],
+    "bench RAW=a.csv ROWS=96 ROUNDS=2 PEERS='trainer trl' PEER_VENVS='trl=/t lf=/l'": [
+        f"{{python}} scripts/bench.py {BASE} --raw_path 'a.csv' --rows '96' --rounds '2' --peers trainer trl "
+        "--environment 'trl=/t' --environment 'lf=/l'"
+    ],
     "test": ["OMP_NUM_THREADS=1 {python} -m pytest --numprocesses=auto"],
     "fuzz": ["OMP_NUM_THREADS=1 {python} -m pytest -q tests/fuzz"],
     "fuzz CASE=data:137": ["CASE='data:137' OMP_NUM_THREADS=1 {python} -m pytest -q tests/fuzz"],
@@ -118,6 +123,7 @@ PROMISED = [
     "eval-test", "eval-quick", "eval-full", "infer", "infer-batch", "infer-interactive", "download-model",
     "merge", "merge-bf16", "merge-test", "tensorboard", "tb-stop", "tb-clean", "tb-open", "clean", "lint",
     "test", "fuzz", "rehearse", "estimate", "estimate-verify", "install-unsloth", "verify-unsloth",
+    "bench", "bench-peers",
 ]  # fmt: skip
 
 
@@ -159,14 +165,26 @@ def test_help_lists_exactly_what_is_promised() -> None:
 
 def test_every_promised_target_has_its_line_tested() -> None:
     tested = {call.split()[0] for call in LINES}
-    elsewhere = {"help", "install", "install-unsloth", "setup-dirs", "clean", "lint"}
+    elsewhere = {"help", "install", "install-unsloth", "setup-dirs", "clean", "lint", "bench-peers"}
     assert tested | elsewhere == set(PROMISED)
 
 
-@pytest.mark.parametrize("target", sorted(set(PROMISED) - {"help", "setup-dirs", "clean"}))
+@pytest.mark.parametrize("target", sorted(set(PROMISED) - {"help", "setup-dirs", "clean", "bench-peers"}))
 def test_a_target_installs_first_on_a_fresh_clone(tmp_path: Path, target: str) -> None:
     done = run("make", "-n", f"VENV={tmp_path}/none", target)
     assert f"scripts/make_environment.sh {tmp_path}/none requirements.txt" in done.stdout.splitlines()[0]
+
+
+def test_each_peer_gets_an_environment_of_its_own_once(tmp_path: Path) -> None:
+    (tmp_path / "Makefile").symlink_to(ROOT / "Makefile")
+    for name in ("trl", "llamafactory"):
+        (tmp_path / f"requirements-bench-{name}.txt").touch()
+    lines = run("make", "-n", "bench-peers", folder=tmp_path).stdout
+    for name in ("trl", "llamafactory"):
+        assert f"make_environment.sh .venv-bench-{name} requirements-bench-{name}.txt " in lines
+    (tmp_path / ".venv-bench-trl").mkdir()
+    (tmp_path / ".venv-bench-trl" / ".installed").touch()
+    assert ".venv-bench-trl " not in run("make", "-n", "bench-peers", folder=tmp_path).stdout
 
 
 def test_unsloth_is_installed_on_top_of_the_core_once(venv: Path, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ UNSLOTH = [
 ]
 FILES = ["requirements.txt", "requirements-dev.txt", "requirements-wandb.txt", "requirements-unsloth.txt",
          "requirements-deepspeed.txt"]  # fmt: skip
+BENCH = ["requirements-bench-trl.txt", "requirements-bench-llamafactory.txt"]  # each an environment of its own
 PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
 
 
@@ -50,7 +51,7 @@ def pins(path: Path, python: str) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [*FILES, *BENCH])
 @pytest.mark.parametrize("python", PYTHONS)
 def test_every_pin_is_exact_and_applies_once(root: Path, name: str, python: str) -> None:
     assert pins(root / name, python)
@@ -120,6 +121,8 @@ def test_every_package_that_the_scripts_import_is_pinned(root: Path) -> None:
     optional = {"wandb": "requirements-wandb.txt", "unsloth": "requirements-unsloth.txt"}
     unpinned = set()
     for path in (root / "scripts").rglob("*.py"):
+        if path.parent.name == "peers":  # run in environments of their own
+            continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
@@ -128,6 +131,37 @@ def test_every_package_that_the_scripts_import_is_pinned(root: Path) -> None:
                 if not {canonicalize_name(name) for name in distributions.get(package, [package])} & pinned:
                     unpinned.add((package, path.relative_to(root).as_posix()))
     assert unpinned == set()
+
+
+@pytest.mark.parametrize("name", BENCH)
+def test_a_peer_is_measured_on_our_torch(root: Path, name: str) -> None:
+    assert pins(root / name, "3.12")["torch"] == pins(root / "requirements.txt", "3.12")["torch"]
+
+
+@pytest.mark.parametrize("peer", ["trl", "llamafactory"])
+def test_every_package_that_a_peer_imports_is_pinned(root: Path, peer: str) -> None:
+    pinned = {canonicalize_name(pin) for pin in pins(root / f"requirements-bench-{peer}.txt", "3.12")}
+    for path in (root / "scripts" / "peers" / f"with_{peer}.py", root / "scripts" / "peers" / "measuring.py"):
+        names = _imported(path) - set(sys.stdlib_module_names) - {"measuring"}
+        assert names
+        assert names <= pinned
+
+
+def test_the_runners_of_peers_import_nothing_of_ours(root: Path) -> None:
+    runners = sorted((root / "scripts" / "peers").glob("*.py"))
+    assert len(runners) == 4
+    for path in runners:
+        assert not _imported(path) & {"sftlib"}, path
+
+
+def _imported(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add("sftlib" if node.level else (node.module or "").partition(".")[0])
+    return found
 
 
 def test_this_environment_is_the_pinned_one(root: Path) -> None:
