@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import pytest
-import torch
 import transformers
 from pydantic import BaseModel
 from tiny import make_model
@@ -25,6 +24,7 @@ from tiny_t5 import make_t5
 
 from sftlib.config import Config
 from sftlib.files import read_json, sha256_file
+from sftlib.measure.refilled import Refilled
 
 
 class Mutation(NamedTuple):
@@ -166,9 +166,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
 
 @contextmanager
 def spied() -> Iterator[list[Any]]:
-    """What reaches transformers: arguments and callbacks of the Trainer, options of loading and of generation."""
+    """What reaches transformers (arguments, callbacks, options of loading), and how many rows answer at once."""
     seen: list[Any] = []
-    train, generate = transformers.Trainer.train, transformers.GenerationMixin.generate
+    train, advance = transformers.Trainer.train, Refilled.advance
     load = transformers.AutoModelForCausalLM.from_pretrained
 
     def watched_train(self, *args, **options):
@@ -177,9 +177,10 @@ def spied() -> Iterator[list[Any]]:
         seen.append((arguments, callbacks, getattr(self.model, "is_gradient_checkpointing", None)))
         return train(self, *args, **options)
 
-    def watched_generate(self, *args, **options):
-        seen.append([tuple(value.shape) for value in options.values() if isinstance(value, torch.Tensor)])
-        return generate(self, *args, **options)
+    def watched_advance(self, waiting, largest):
+        done = advance(self, waiting, largest)
+        seen.append((largest, len(self.rows), len(done)))
+        return done
 
     def watched_load(*args, **options):
         seen.append(sorted((key, str(value)) for key, value in options.items()))
@@ -187,7 +188,7 @@ def spied() -> Iterator[list[Any]]:
 
     with (
         mock.patch.object(transformers.Trainer, "train", watched_train),
-        mock.patch.object(transformers.GenerationMixin, "generate", watched_generate),
+        mock.patch.object(Refilled, "advance", watched_advance),
         mock.patch.object(transformers.AutoModelForCausalLM, "from_pretrained", watched_load),
     ):
         yield seen

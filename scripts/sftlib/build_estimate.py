@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from . import console
 from .build import settle
 from .config.schema import Config
-from .learn.logprobs import LOGITS_BYTES
+from .learn.logprobs import LOGITS_BYTES, SOFTMAX_BYTES
 from .memory.estimate import CONTEXT_BYTES, HEADROOM, TERMS, Estimate, Setup, estimate, usable
 from .memory.plan import Change, cheapest_changes, with_all
 from .memory.probe import Device, find_device
@@ -121,7 +121,7 @@ def setup_of(config: Config, device: Device, length: int | None = None) -> Setup
         width=choose_precision(train.bf16, train.fp16, device).dtype.itemsize,
         rows=train.batch_size, length=longest, accumulates=train.grad_accum > 1,
         answer_rows=min(answers, config.eval.batch_size), eval_rows=config.eval.batch_size,
-        eval_tokens=config.eval.max_new_tokens, logits_bytes=LOGITS_BYTES,
+        eval_tokens=config.eval.max_new_tokens, logits_bytes=LOGITS_BYTES, softmax_bytes=SOFTMAX_BYTES,
         device="cuda" if device.kind == "cuda" else "cpu",
         target_length=(config.model.max_target_len or config.model.max_seq_len) + 1 if is_pair else 0,
     )  # fmt: skip

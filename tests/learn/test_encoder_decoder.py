@@ -102,7 +102,7 @@ def test_equals_the_loss_that_t5_computes_itself(tie: bool, adapted: bool) -> No
     assert_close(got, wanted)
 
 
-def test_the_head_sees_the_last_position_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_head_sees_no_position(monkeypatch: pytest.MonkeyPatch) -> None:
     model = t5(tie=True)
     positions: list[int] = []
     linear = F.linear
@@ -114,7 +114,7 @@ def test_the_head_sees_the_last_position_only(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(F, "linear", record)
     hidden_states(model, collate(list(rows(5)), 0))
-    assert positions == [5]
+    assert positions == [0]
     assert not model.lm_head._forward_pre_hooks
 
 

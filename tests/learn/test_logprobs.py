@@ -78,10 +78,12 @@ def test_supervised_takes_the_state_before_each_label() -> None:
     assert rows_N.tolist() == [0, 0, 1]
 
 
+@pytest.mark.parametrize("is_frozen", [True, False])
 def test_logits_of_one_chunk_only_exist_at_once(
-    monkeypatch: pytest.MonkeyPatch, batch: dict[str, torch.Tensor]
+    is_frozen: bool, monkeypatch: pytest.MonkeyPatch, batch: dict[str, torch.Tensor]
 ) -> None:
     model = llama()
+    model.lm_head.requires_grad_(not is_frozen)
     sizes: list[int] = []
     whole = torch.nn.functional.linear
 
@@ -102,14 +104,14 @@ def test_logits_of_one_chunk_only_exist_at_once(
         loss = -ours(model, batch).sum()
     supervised_tokens = int((batch["labels"][:, 1:] != -100).sum())
     assert supervised_tokens > 12
-    assert sizes[0] == len(batch["labels"])  # logits_to_keep=1: one position a row inside the model
+    assert sizes[0] == 0  # inside the model: none
     assert max(sizes[1:]) == 6
     assert sum(sizes[1:]) == supervised_tokens
     weight = model.lm_head.weight.T.shape
-    of_logits = [shape for shape in saved if shape[-1:] == (VOCABULARY,) and shape != weight]
+    of_logits = [shape for shape in saved if shape[-1:] == (VOCABULARY,) and shape[-2:] != weight]
     assert of_logits == []  # nothing that large waits for the backward pass
     loss.backward()
-    assert sum(sizes[1:]) == 2 * supervised_tokens  # recomputed
+    assert sum(sizes[1:]) == (1 if is_frozen else 2) * supervised_tokens  # recomputed where the head is trained
 
 
 def test_chunk_is_64_mib_by_default() -> None:

@@ -105,7 +105,7 @@ def test_the_peak_of_a_step_is_near_the_estimate(
     setup = Setup(
         mode=mode, rank=8, dropout=False, optim="adamw_torch", checkpointing=checkpointing,
         width=2 if precision == "bf16" else 4, rows=2, length=256, accumulates=True, answer_rows=0, eval_rows=1,
-        eval_tokens=1, logits_bytes=64 * 2**20, device="cpu",
+        eval_tokens=1, logits_bytes=64 * 2**20, softmax_bytes=16 * 2**20, device="cpu",
     )  # fmt: skip
     inputs = batch(setup.rows, setup.length)
     measured, estimated = peaks_of_a_step(model, shape, setup, precision, inputs, "input_ids")
@@ -130,7 +130,8 @@ def test_the_peak_of_answers_is_near_the_estimate(mode: str, tmp_path: Path) -> 
     _, _, measured = allocated(answer)
     setup = Setup(
         mode=mode, rank=8, dropout=False, optim="adamw_torch", checkpointing=True, width=2, rows=1, length=length,
-        accumulates=True, answer_rows=rows, eval_rows=1, eval_tokens=new, logits_bytes=64 * 2**20, device="cpu",
+        accumulates=True, answer_rows=rows, eval_rows=1, eval_tokens=new, logits_bytes=64 * 2**20,
+        softmax_bytes=16 * 2**20, device="cpu",
     )  # fmt: skip
     terms = estimate(shape, setup).moments["answers"]
     estimated = terms["key-value cache"] + terms["working buffers"]

@@ -19,7 +19,7 @@ from sftlib.model.blueprint import read_blueprint
 
 SETUP = Setup(
     mode="lora", rank=16, dropout=False, optim="adamw_torch", checkpointing=False, width=2, rows=4, length=128,
-    accumulates=True, answer_rows=2, eval_rows=8, eval_tokens=32, logits_bytes=64 * 2**20,
+    accumulates=True, answer_rows=2, eval_rows=8, eval_tokens=32, logits_bytes=64 * 2**20, softmax_bytes=16 * 2**20,
 )  # fmt: skip
 
 
@@ -44,13 +44,13 @@ def test_the_terms_by_hand(shape: ModelShape) -> None:
     assert "gradients" not in answers
     assert "optimizer state" not in moments["make eval"]
     # 512 positions of 512 logits in float32, three at once; hidden states and their gradient in 16 bits
-    assert moments["loss"]["loss"] == 3 * 4 * 512 * 512 + 2 * 2 * 512 * 64
+    assert moments["loss"]["loss"] == (2 + 4 + 4) * 512 * 512 + 2 * 2 * 512 * 64
 
 
 def test_the_loss_is_chunked(shape: ModelShape) -> None:
     chunk = 100 * 4 * 512  # room for 100 positions of 512
-    loss = estimate(shape, replace(SETUP, logits_bytes=chunk)).moments["loss"]["loss"]
-    assert loss == 3 * chunk + 2 * 2 * 512 * 64
+    loss = estimate(shape, replace(SETUP, logits_bytes=chunk, softmax_bytes=chunk // 4)).moments["loss"]["loss"]
+    assert loss == chunk / 2 + 2 * chunk / 4 + 2 * 2 * 512 * 64
 
 
 def test_what_makes_it_larger_and_smaller(shape: ModelShape) -> None:

@@ -86,10 +86,10 @@ def test_an_open_batch_is_cut_as_far_as_it_must_be(capsys: pytest.CaptureFixture
 
 
 def test_this_machine_s_gpu_is_asked_first(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    busy = Device("cuda", "a busy GPU", 24 * GIB, GIB // 100, (8, 6), has_bf16=True)
+    busy = Device("cuda", "a busy GPU", 24 * GIB, 0, (8, 6), has_bf16=True)
     monkeypatch.setattr(build_estimate, "find_device", lambda: busy)
     assert call("estimate") == 4  # of its 24 GiB other programs hold nearly all
-    assert "It does not fit a busy GPU: 0.51 GiB may be used." in capsys.readouterr().out
+    assert "It does not fit a busy GPU: 0.50 GiB may be used." in capsys.readouterr().out
     assert call("estimate", "--card", "24") == 0
 
 

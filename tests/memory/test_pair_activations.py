@@ -152,7 +152,7 @@ def test_the_peak_of_a_step_is_near_the_estimate(
     setup = Setup(
         mode=mode, rank=4, dropout=False, optim="adamw_torch", checkpointing=checkpointing,
         width=2 if precision == "bf16" else 4, rows=rows, length=length, accumulates=True, answer_rows=0, eval_rows=1,
-        eval_tokens=1, logits_bytes=64 * 2**20, device="cpu", target_length=target,
+        eval_tokens=1, logits_bytes=64 * 2**20, softmax_bytes=16 * 2**20, device="cpu", target_length=target,
     )  # fmt: skip
     inputs = batch(rows, length, target)
     measured, estimated = peaks_of_a_step(model, shape, setup, precision, inputs, "decoder_input_ids")

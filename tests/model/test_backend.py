@@ -81,7 +81,9 @@ def test_attention_as_asked(tiny_model: Path):
     chosen = choose_backend(TuningSection(mode="lora"), CPU)
     model = chosen.load_base(tiny_model, precision=FP32, device=CPU, attn_implementation="eager")
     assert model.config._attn_implementation == "eager"
-    assert load(tiny_model).config._attn_implementation == "sdpa"
+    assert load(tiny_model).config._attn_implementation == "short_rows"
+    by_sdpa = chosen.load_base(tiny_model, precision=FP32, device=CPU, attn_implementation="sdpa")
+    assert by_sdpa.config._attn_implementation == "sdpa"
 
 
 def test_missing_attention_package(tiny_model: Path):

@@ -23,6 +23,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,9 +36,8 @@ from torch.utils.checkpoint import checkpoint
 from ..errors import ModelError
 from .undisturbed import undisturbed
 
-LOGITS_BYTES = (
-    64 * 2**20
-)  # of one chunk in float32: large enough for full-speed matrix products, small beside any model
+LOGITS_BYTES = 64 * 2**20  # of a chunk in float32: enough for full-speed matrix products, small beside any model
+SOFTMAX_BYTES = 16 * 2**20  # of the rows of a chunk that are in float32 at once: fits the caches of a CPU
 PAIR_INPUTS = ("input_ids", "attention_mask", "decoder_input_ids")  # the padding of the decoder comes last: no mask
 IGNORED = -100  # the label of a position that is not trained on, as in torch.nn.functional.cross_entropy
 
@@ -62,15 +62,29 @@ class Head:
         return self.module.out_features
 
     def __call__(self, hidden_NH: Tensor) -> Tensor:
+        return self.finish(self.raw(hidden_NH))
+
+    def raw(self, hidden_NH: Tensor) -> Tensor:
+        """What the output layer gives, [N, V], in the dtype it computes in."""
         # After a forward pass of the whole model FSDP2 leaves the output layer together until the backward pass. Called
         # by itself it would be gathered anew, and its gradient spread, for every chunk.
         run = self.module.forward if isinstance(self.module, FSDPModule) else self.module
-        logits_NV = run(hidden_NH).float()
+        return run(hidden_NH)
+
+    def finish(self, raw_NV: Tensor) -> Tensor:
+        """The logits, in float32."""
+        logits_NV = raw_NV.float()
         if self.scale != 1.0:
             logits_NV = logits_NV * self.scale
         if self.cap is not None:
             logits_NV = torch.tanh(logits_NV / self.cap) * self.cap
         return logits_NV
+
+    def derive(self, by_logits_NV: Tensor, logits_NV: Tensor) -> Tensor:
+        """A derivative by the logits as one by what the output layer gives: `finish` backwards."""
+        if self.cap is not None:
+            by_logits_NV = by_logits_NV * (1 - (logits_NV / self.cap) ** 2)
+        return by_logits_NV * self.scale if self.scale != 1.0 else by_logits_NV
 
 
 def causal_model(model: nn.Module) -> nn.Module:
@@ -149,22 +163,27 @@ def hidden_states(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
     if "decoder_input_ids" in batch:
         return _before_the_head(model, batch)
     caught: list[Tensor] = []
-    decoder = causal_model(model).get_decoder()
-    hook = decoder.register_forward_hook(lambda module, args, output: caught.append(output[0]))
+    inner = causal_model(model)
+    hooks = (
+        inner.get_decoder().register_forward_hook(lambda module, args, output: caught.append(output[0])),
+        # Nobody reads these logits, and even those of one position cost a copy of the head on a CPU.
+        inner.get_output_embeddings().register_forward_pre_hook(lambda module, args: (args[0][:0],)),
+    )
     try:
         model(input_ids=batch["input_ids"], logits_to_keep=1, use_cache=False)
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     return caught[0]
 
 
 def _before_the_head(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
-    """What the head of an encoder-decoder is given; its forward cannot be told to keep few logits, so its head is."""
+    """What the head of an encoder-decoder is given; its forward cannot be told to keep few logits."""
     caught: list[Tensor] = []
 
     def keep(module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
         caught.append(args[0])
-        return (args[0][:, -1:],)
+        return (args[0][:0],)
 
     hook = causal_model(model).get_output_embeddings().register_forward_pre_hook(keep)
     try:
@@ -187,17 +206,61 @@ def supervised(hidden_BTH: Tensor, labels_BT: Tensor) -> tuple[Tensor, Tensor, T
 def token_logprobs(head: Head, hidden_NH: Tensor, targets_N: Tensor, chunk_size: int | None = None) -> Tensor:
     """Log-probability of each target under the head, [N], float32.
 
-    chunk_size: positions whose logits exist at once; by default as many as fit LOGITS_BYTES. Each chunk is recomputed
-    in the backward pass, so no logits outlive it.
+    chunk_size: positions whose logits exist at once; by default as many as fit LOGITS_BYTES. No logits outlive their
+    chunk: the gradient by the hidden states is made while they are there; where the head itself is trained, so that its
+    gradient needs the loss, they are computed again in the backward pass.
     """
     if chunk_size is None:
         chunk_size = max(1, LOGITS_BYTES // (4 * head.vocabulary))
-    pieces = [
-        checkpoint(_chunk_logprobs, head, hidden, targets, use_reentrant=False)
-        for hidden, targets in zip(hidden_NH.split(chunk_size), targets_N.split(chunk_size), strict=True)
-    ]
-    return torch.cat(pieces)
+    if any(weight.requires_grad for weight in head.module.parameters()):
+        of_chunk = partial(checkpoint, _chunk_logprobs, head, use_reentrant=False)
+    else:
+        of_chunk = partial(_FrozenHead.apply, head)
+    chunks = zip(hidden_NH.split(chunk_size), targets_N.split(chunk_size), strict=True)
+    return torch.cat([of_chunk(hidden, targets) for hidden, targets in chunks])
 
 
 def _chunk_logprobs(head: Head, hidden_NH: Tensor, targets_N: Tensor) -> Tensor:
     return -F.cross_entropy(head(hidden_NH), targets_N, reduction="none")
+
+
+class _FrozenHead(torch.autograd.Function):
+    """Log-probabilities under a head that is not trained; what is kept is d logprob / d hidden, [N, H].
+
+    The derivative by the raw logits takes their place, a few rows at a time, so that nothing of their size exists in
+    float32.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, head: Head, hidden_NH: Tensor, targets_N: Tensor) -> Tensor:
+        needs_gradient = ctx.needs_input_grad[1]
+        with torch.set_grad_enabled(needs_gradient):
+            own_NH = hidden_NH.detach().requires_grad_(needs_gradient)
+            raw_NV = head.raw(own_NH)
+        rows = max(1, SOFTMAX_BYTES // (4 * head.vocabulary))
+        of_rows = partial(_softmax_in_place if needs_gradient else _softmax, head)
+        pieces = zip(raw_NV.detach().split(rows), targets_N[:, None].split(rows), strict=True)
+        logprobs_N = torch.cat([of_rows(raw_MV, at_M1)[:, 0] for raw_MV, at_M1 in pieces])
+        if needs_gradient:
+            ctx.save_for_backward(*torch.autograd.grad(raw_NV, own_NH, raw_NV.detach()))
+        return logprobs_N
+
+    @staticmethod
+    def backward(ctx: Any, gradient_N: Tensor) -> tuple[None, Tensor, None]:
+        (by_hidden_NH,) = ctx.saved_tensors
+        return None, by_hidden_NH * gradient_N[:, None].to(by_hidden_NH.dtype), None
+
+
+def _softmax(head: Head, raw_MV: Tensor, at_M1: Tensor) -> Tensor:
+    return F.log_softmax(head.finish(raw_MV), dim=-1).gather(1, at_M1)
+
+
+def _softmax_in_place(head: Head, raw_MV: Tensor, at_M1: Tensor) -> Tensor:
+    """Log-probabilities, [M, 1]; `raw_MV` becomes their derivative by it: by the logits it is one-hot - probability."""
+    logits_MV = head.finish(raw_MV)
+    logprobs_MV = F.log_softmax(logits_MV, dim=-1)
+    logprobs_M1 = logprobs_MV.gather(1, at_M1)
+    by_logits_MV = logprobs_MV.exp_().neg_()
+    by_logits_MV.scatter_add_(1, at_M1, torch.ones_like(logprobs_M1))
+    raw_MV.copy_(head.derive(by_logits_MV, logits_MV))
+    return logprobs_M1

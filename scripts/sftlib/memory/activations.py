@@ -12,6 +12,7 @@ keeps a token:
 | inputs of q, k, v | one copy in e, or one each (see below) | e H |
 | sdpa, flash | q, k, v, output, log-sum-exp; with a mask k and v repeated to all heads | e (2 A + 2 K) + 4 heads |
 | sdpa with a mask | the mask as a bias, in every block | e x length |
+| short rows on a CPU (model/attention.py) | q, k, v, the probabilities | e (A + 2 K) + e heads x length |
 | eager | q, k, v repeated; scores in float32 and in e; capped ones twice | 3 e A + (4 + e) heads x length |
 | input of o | the attention's output; a copy where layers cast their inputs | e A |
 | MLP | gate, act(gate), up; without a gate the input of act. gelu_new written out: 4 of it | 3 e I, e I, 4 e I |
@@ -95,7 +96,7 @@ def block_bytes(shape: ModelShape, run: Pass, index: int) -> int:
     for leaves in (QKV + UP, DOWN) if shape.is_parallel else (QKV, UP, DOWN):
         a_token += _inputs(by_leaf, leaves, run)
     a_token += _attention(shape, run, shape.windows[index])
-    a_token += _output_copy(by_leaf, shape, run)
+    a_token += _output_copy(by_leaf, shape, run, shape.windows[index])
     a_token += _activation(shape, run)
     if run.mode != "full":
         a_token += run.width * run.rank * len([linear for linear in shape.block if linear.is_target])
@@ -172,11 +173,12 @@ def _inputs(by_leaf: dict[str, LinearShape], leaves: tuple[str, ...], run: Pass)
     return readers[0].size_in * (copies * run.width + (len(readers) if dropped else 0))
 
 
-def _output_copy(by_leaf: dict[str, LinearShape], shape: ModelShape, run: Pass) -> int:
+def _output_copy(by_leaf: dict[str, LinearShape], shape: ModelShape, run: Pass, window: int | None) -> int:
     reader = next(by_leaf[leaf] for leaf in OUT if leaf in by_leaf)
     if run.mode != "full" and not reader.is_target:
         return 0
     is_own = shape.attention == "eager" or shape.has_joined_rotary or (run.mode != "full" and run.dropout)
+    is_own = is_own or _is_by_products(shape, run, window)
     mask = reader.size_in if run.dropout and run.mode != "full" else 0
     return run.width * reader.size_in * is_own + mask
 
@@ -197,7 +199,14 @@ def _attention(shape: ModelShape, run: Pass, window: int | None) -> int:
         values = queries + 2 * keys  # a view of the one layer's output keeps all of it
     else:
         values = keys
+    if _is_by_products(shape, run, window):
+        return e * (queries + keys + values) + e * heads * run.length
     return e * (2 * queries + keys + values) + 4 * heads + (e * run.length if has_mask else 0)
+
+
+def _is_by_products(shape: ModelShape, run: Pass, window: int | None) -> bool:
+    is_short = run.device == "cpu" and run.width == 2 and 1 < run.length <= shape.short_rows
+    return is_short and not _has_mask(shape, run, window)
 
 
 def _has_mask(shape: ModelShape, run: Pass, window: int | None) -> bool:

@@ -67,6 +67,7 @@ class Setup:
         answer_rows: sample answers at each evaluation while training, generated at once; 0 for none.
         eval_rows, eval_tokens: prompts of `make eval` generated at once, and the longest answer.
         logits_bytes: of one chunk of the loss in float32 (learn.logprobs.LOGITS_BYTES).
+        softmax_bytes: of its rows that are in float32 at once (learn.logprobs.SOFTMAX_BYTES).
         device: a CPU keeps other things than CUDA here and there, and is what tests can measure.
         offload: what checkpointing keeps of each block waits in main memory.
     """
@@ -84,6 +85,7 @@ class Setup:
     eval_rows: int
     eval_tokens: int
     logits_bytes: int
+    softmax_bytes: int
     device: Literal["cuda", "cpu"] = "cuda"
     target_length: int = 0
     offload: bool = False
@@ -207,17 +209,23 @@ def _activations(shape: ModelShape, setup: Setup) -> tuple[int, int, int]:
 def _loss(shape: ModelShape, setup: Setup, casts: int) -> int:
     """The loss at its peak, when the gradient of one chunk of logits is computed.
 
-    A chunk holds log-probabilities, their gradient and that of the logits, all in float32; capped logits (Gemma 2) keep
-    one more. In the forward pass there are two of these, and with checkpointing also the casts of the whole model.
+    With a frozen head this is in the forward pass, where with checkpointing the casts of the whole model are there too:
+    a chunk of logits as the head gives them, and of a few rows logits and their gradient in float32; capped logits
+    (Gemma 2) need two more. A head that is trained has its gradient made in the backward pass, from log-probabilities,
+    their gradient and that of the logits, all in float32.
     The hidden states of the supervised positions are there in the stream's dtype, and their gradient.
     """
     run = setup.forward().of_answer()
     positions = min(run.tokens, max(1, setup.logits_bytes // (4 * shape.vocabulary)))
     logits = 4 * positions * shape.vocabulary
-    extra = 1 if shape.has_capped_logits else 0
+    capped = 1 if shape.has_capped_logits else 0
     hidden = run.tokens * shape.hidden * run.stream_width
-    head = 6 * shape.vocabulary * shape.hidden if setup.mode == "full" else 0  # its gradient in 16 bits, then in 32
-    return hidden + max((3 + extra) * logits + hidden + head, (2 + extra) * logits + casts)
+    if setup.mode != "full":
+        rows = min(positions, max(1, setup.softmax_bytes // (4 * shape.vocabulary)))
+        wide = 4 * rows * shape.vocabulary * (4 if capped else 2 if run.width == 2 else 1)
+        return 2 * hidden + logits * run.width // 4 + wide + casts
+    head = 6 * shape.vocabulary * shape.hidden  # its gradient in 16 bits, then in 32
+    return hidden + max((3 + capped) * logits + hidden + head, (2 + capped) * logits + casts)
 
 
 def _block_gradients(shape: ModelShape, setup: Setup) -> int:

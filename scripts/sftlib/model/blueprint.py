@@ -42,6 +42,8 @@ def read_blueprint(config_file: Path, lora: LoraSection, attn_implementation: st
 
     Raises ModelError for one that is not known here, ConfigError when the adapter's targets are not in it.
     """
+    from .attention import LONGEST
+
     raw = read_json(config_file)
     family = _family(raw, config_file)
     model = _on_meta(config_file, attn_implementation)
@@ -64,6 +66,7 @@ def read_blueprint(config_file: Path, lora: LoraSection, attn_implementation: st
         buffers=sum(buffer.numel() for buffer in model.buffers() if buffer.dtype == DTYPE),
         buffer_bytes=sum(b.numel() * b.element_size() for b in model.buffers() if b.dtype != DTYPE),
         attention=text._attn_implementation,
+        short_rows=LONGEST if attn_implementation == "auto" and text._attn_implementation == "sdpa" else 0,
         windows=tuple(_window(text, index) for index in range(len(decoder.layers))),
         hidden=text.hidden_size,
         intermediate=text.intermediate_size,
@@ -107,6 +110,7 @@ def _read_pair(raw: dict[str, Any], model: nn.Module, lora: LoraSection) -> Pair
         buffers=0,
         buffer_bytes=0,
         attention=text._attn_implementation,
+        short_rows=0,
         windows=(None,) * text.num_layers,
         hidden=text.d_model,
         intermediate=text.d_ff,

@@ -59,7 +59,8 @@ def load_weights(
 ) -> PreTrainedModel:
     """`from_pretrained` from a local folder only, all weights found there, in evaluation mode.
 
-    attn_implementation: `auto` leaves it to transformers: sdpa wherever the architecture supports it.
+    attn_implementation: `auto` leaves it to transformers: sdpa wherever the architecture supports it; on a CPU short
+        rows are computed by products (attention.py).
     device: None leaves the place to transformers: main memory, or the GPU of the process for 4-bit weights.
     """
     _refuse_quantised(folder)
@@ -94,6 +95,10 @@ def load_weights(
             f"The checkpoint lacks {len(missing)} weights of the model, such as {missing[0]}.", where=str(folder),
             cure="Fetch the model again with `make download-model`.",
         )  # fmt: skip
+    if attn_implementation == "auto" and model.device.type == "cpu":
+        from ..attention import use_for_short_rows
+
+        use_for_short_rows(model)
     return model
 
 
