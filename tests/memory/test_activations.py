@@ -115,7 +115,7 @@ def test_the_peak_of_a_step_is_near_the_estimate(
 
 @pytest.mark.parametrize("mode", ["lora", "qlora"])
 def test_the_peak_of_answers_is_near_the_estimate(mode: str, tmp_path: Path) -> None:
-    rows, length, new = 4, 256, 8
+    rows, length, new = 4, 320, 8  # longer than what only a CPU computes in its own way
     folder = make("llama", tmp_path, hidden_size=128, intermediate_size=512, num_hidden_layers=6)
     model, shape = load(folder, mode, "bf16", rank=8)
     inputs = batch(rows, length, is_padded=False)

@@ -21,8 +21,9 @@ keeps a token:
 
 A layer keeps its input only if its weight or its adapter is trained. Layers that read the same values share one copy,
 except in mode full, which holds float32 hidden states, so that autocast makes a copy a layer. Besides, once: the
-adapter (mode full: the weights) cast to e, the last norm, the rotary tables. With gradient checkpointing only the input
-of each block is kept, and one block is recomputed at a time; with offload these inputs are in main memory.
+weights in mode full, or an adapter with dropout, cast to e; the last norm; the rotary tables. With gradient
+checkpointing only the input of each block is kept, and one block is recomputed at a time; with offload these inputs are
+in main memory.
 
 Assumed: text only; no packing; no mask but that of a sliding window (learn/logprobs.py gives none to a causal model; an
 encoder gets one unless a micro-batch has one row); all blocks alike.
@@ -110,7 +111,7 @@ def stored_bytes(shape: ModelShape, run: Pass) -> int:
         first = [linear for linear in shape.block if linear.leaf in _first_readers(shape) and linear.is_target]
         blocks -= run.tokens * _norm(shape, run, shape.hidden, 1)
         blocks -= 4 * shape.hidden if shape.norm == "gemma" else 0
-        if run.width == 2:
+        if run.width == 2 and run.dropout:
             blocks -= run.width * sum(run.rank * linear.size_in for linear in first)
         if shape.is_parallel and not any(linear.is_target for linear in shape.block if linear.leaf in UP + DOWN):
             blocks -= run.tokens * _activation(shape, run)
@@ -133,6 +134,8 @@ def cast_bytes(linears: Iterable[LinearShape], run: Pass) -> int:
         return 0
     if run.mode == "full":
         return run.width * sum(linear.numbers for linear in linears)
+    if not run.dropout:
+        return 0  # cast where they are used, and gone (model/fused.py)
     return run.width * sum(run.rank * (linear.size_in + linear.size_out) for linear in linears if linear.is_target)
 
 

@@ -265,13 +265,12 @@ def _update(tensors: list[Trained], optim: str) -> int:
 def _generation(shape: ModelShape, setup: Setup, rows: int) -> dict[str, int]:
     """Prompts of model.max_seq_len tokens at most, answers of eval.max_new_tokens.
 
-    At the peak of the prefill the last layer of an MLP holds its input, and twice as much where the adapter casts it,
-    beside five of the hidden size: embeddings, residual, normalised, result, sum.
+    At the peak of the prefill an MLP holds three of its inner size, beside five of the hidden size: embeddings,
+    residual, normalised, result, sum.
     """
     tokens = rows * setup.length
     keys_and_values = 2 * shape.kv_heads * shape.head_size * setup.width
-    prefill = tokens * setup.width * (4 * shape.intermediate + 5 * shape.hidden)
-    prefill += activations.cast_bytes(shape.linears, setup.forward()) if setup.mode != "full" else 0
+    prefill = tokens * setup.width * (3 * shape.intermediate + 5 * shape.hidden)
     if isinstance(shape, PairShape):
         prefill += 2 * pairs.bias_bytes(shape, replace(setup.forward(), rows=rows, is_padded=True))
     logits = rows * shape.vocabulary * (setup.width + 4)

@@ -87,6 +87,8 @@ def attach_adapter(model: PreTrainedModel, lora: LoraSection, *, seed: int) -> P
     """Freeze the base and put a fresh adapter on it: A random by `seed`, B zero, so that nothing changes at first."""
     from peft import LoraConfig, get_peft_model
 
+    from .fused import fuse
+
     targets = find_target_modules(model, lora.target_modules)
     has_conv1d = any(
         type(m).__name__ == "Conv1D" for n, m in model.named_modules() if any(_ends_with(n, t) for t in targets)
@@ -100,6 +102,7 @@ def attach_adapter(model: PreTrainedModel, lora: LoraSection, *, seed: int) -> P
         torch.manual_seed(seed)
         adapted = get_peft_model(model, settings, autocast_adapter_dtype=True)
     _leave_casts_to_autocast(adapted)
+    fuse(adapted)
     trainable, total = adapted.get_nb_trainable_parameters()
     layers = sum(1 for name, _ in adapted.named_parameters() if name.endswith("lora_A.default.weight"))
     console.note(
@@ -158,11 +161,15 @@ def load_adapter(base: PreTrainedModel, folder: str | Path, *, trainable: bool =
     """Put a saved adapter on its base. MixError when its shapes are those of another base."""
     from peft import PeftModel
 
+    from .fused import fuse
+
     info = read_adapter_info(folder)
     _check_shapes(base, info)
-    return PeftModel.from_pretrained(
+    model = PeftModel.from_pretrained(
         base, str(folder), is_trainable=trainable, autocast_adapter_dtype=True, local_files_only=True
     )
+    fuse(model)
+    return model
 
 
 def lora_pairs(names: Collection[str]) -> dict[str, tuple[str, str]]:
