@@ -108,6 +108,9 @@ LINES = {
     "tb-clean": ["{python} scripts/tensorboard_server.py clean"],
     "tb-open": ["{python} scripts/tensorboard_server.py open"],
     "bench": [f"{{python}} scripts/bench.py {BASE}"],
+    "bench WORKLOAD=generate MODE=qlora DATA=shared/rows.jsonl": [
+        f"{{python}} scripts/bench.py {BASE} --workload 'generate' --mode 'qlora' --raw_path 'shared/rows.jsonl'"
+    ],
     "bench RAW=a.csv ROWS=96 ROUNDS=2 PEERS='trainer trl' PEER_VENVS='trl=/t lf=/l'": [
         f"{{python}} scripts/bench.py {BASE} --raw_path 'a.csv' --rows '96' --rounds '2' --peers trainer trl "
         "--environment 'trl=/t' --environment 'lf=/l'"
