@@ -31,7 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workload", choices=workloads.WORKLOADS, default="train", help="default: %(default)s")
     parser.add_argument("--raw_path", nargs="+", default=[], metavar="P", help="raw rows (default: the FAQ package)")
     parser.add_argument("--rows", type=int, metavar="N", help=f"at most (default: {workloads.sizes_said()})")
-    parser.add_argument("--mode", choices=workloads.MODES, default="lora", help="of tuning (default: %(default)s)")
+    parser.add_argument(
+        "--mode",
+        choices=workloads.MODES,
+        default="lora",
+        help="of tuning (default: %(default)s; on a GPU always qlora)",
+    )
     parser.add_argument("--unseen", type=int, default=64, help="rows that the adapters are judged by (default: 64)")
     parser.add_argument("--batch", type=int, default=8, help="rows a step, or answers at once (default: 8)")
     parser.add_argument("--epochs", type=float, default=1.0, help="passes over the rows (default: 1)")
@@ -39,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--prepared", type=int, default=100_000, metavar="N", help="scaling: rows prepared, and ten times (100000)"
     )
+    parser.add_argument("--shapes", nargs="+", choices=workloads.SHAPES, default=[], help="gpu: these alone")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each (default: 3)")
     parser.add_argument("--peers", nargs="+", default=[], metavar="NAME", help="these alone, or none (default: all)")
     parser.add_argument(
@@ -62,7 +68,7 @@ def work(args: argparse.Namespace, given: Sequence[str]) -> int:
     settings = config.load_config(args.config, args.set)
     plan = workloads.Plan(
         args.workload, args.raw_path, args.rows, args.unseen, args.batch, args.epochs, args.mode, args.new_tokens,
-        args.prepared,
+        args.prepared, args.shapes,
     )  # fmt: skip
     numbers = (plan.size, plan.unseen, plan.batch, plan.epochs, plan.max_new_tokens, plan.prepared, args.rounds)
     if min(numbers) <= 0 or args.rows == 0:
@@ -86,8 +92,9 @@ def work(args: argparse.Namespace, given: Sequence[str]) -> int:
 
     console.stage("Preparing the work")
     in_a_process(given, "--stage", "prepare")
-    found = []
-    for shared in workloads.read_contests(folder):
+    contests, found = workloads.read_contests(folder), []
+    entrants.check_names(args.peers, [one for shared in contests for one in shared.entrants()])
+    for shared in contests:
         chosen = entrants.find_entrants(shared.entrants(), args.peers, environments)
         console.stage(f"{shared.label or workloads.TITLES[args.workload]}: {args.rounds} rounds of "
                       f"{', '.join(one.name for one in chosen)}")  # fmt: skip

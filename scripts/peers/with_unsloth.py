@@ -24,6 +24,7 @@ def main() -> None:
     model, tokenizer = FastLanguageModel.from_pretrained(
         model_name=job["model"], max_seq_length=job["max_length"], load_in_4bit=bool(job["quantization"]),
         dtype=torch.bfloat16 if job["bf16"] else None, use_exact_model_name=True, local_files_only=True,
+        fix_tokenizer=False,
     )  # fmt: skip
     lora = job["lora"]
     model = FastLanguageModel.get_peft_model(

@@ -25,7 +25,7 @@ import torch
 
 from . import build
 from .bench.card import Card, Longest, rows_of
-from .bench.plan import Plan
+from .bench.plan import SHAPES, Plan
 from .bench.training import ROWS, TRAIN
 from .bench.work import CONFIG, Work
 from .build import Text
@@ -44,7 +44,6 @@ from .model.miniature import copy_tokenizer, write_random_model
 from .tokens.examples import encode
 from .units import GIB
 
-NAMES = ("Qwen2.5-0.5B", "Qwen2.5-3B", "Qwen2.5-7B")
 RATE, RANK = 1e-4, 16
 LIMIT_GIB = 8.0
 LADDER = (1024, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768)  # tokens; the last is the shapes' context
@@ -75,7 +74,7 @@ def prepare(config: Config, plan: Plan, folder: Path) -> list[Work]:
             expected="an NVIDIA GPU",
             cure="Run `make bench WORKLOAD=gpu` on a machine with one. The other workloads need none.",
         )  # fmt: skip
-    return write_contests(config, plan, folder, {name: MODELS[name] for name in NAMES}, LENGTHS, LADDER)
+    return write_contests(config, plan, folder, {name: MODELS[name] for name in plan.shapes or SHAPES}, LENGTHS, LADDER)
 
 
 def write_contests(

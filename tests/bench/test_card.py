@@ -15,9 +15,9 @@ from tiny_project import make_project, rows_of
 from sftlib import build_bench_card
 from sftlib.bench.campaign import campaign
 from sftlib.bench.card import Card, Longest
-from sftlib.bench.plan import Plan
+from sftlib.bench.plan import SHAPES, Plan
 from sftlib.bench.workloads import read_work
-from sftlib.build_bench_card import GSM8K, LENGTHS, NAMES, Length, perform, prepare, write_contests
+from sftlib.build_bench_card import GSM8K, LENGTHS, Length, perform, prepare, write_contests
 from sftlib.build_peak import MODELS
 from sftlib.config.loader import load_config
 from sftlib.errors import MachineError
@@ -93,7 +93,7 @@ def test_without_a_gpu_it_is_refused(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(MachineError, match="no CUDA device"):
         prepare(load_config("configs/config_base.yaml"), Plan("gpu"), tmp_path)
-    assert set(NAMES) <= set(MODELS)
+    assert set(SHAPES) <= set(MODELS)
     assert [length.tokens for length in LENGTHS] == [512, 2048, 8192]
 
 

@@ -10,7 +10,7 @@ import pytest
 from bench_parts import make_work
 
 from sftlib.bench.card import PEERS_ON_A_CARD
-from sftlib.bench.entrants import check_environments, find_entrants, ourselves, spelled
+from sftlib.bench.entrants import check_environments, check_names, find_entrants, ourselves, spelled
 from sftlib.bench.generation import ENTRANTS as ANSWERING
 from sftlib.bench.preparation import Preparation
 from sftlib.bench.training import ENTRANTS
@@ -37,7 +37,8 @@ def test_without_names_all_take_part_and_each_has_its_runner_and_pins() -> None:
 
 def test_a_peer_that_nobody_knows_is_refused() -> None:
     with pytest.raises(UsageError, match="There is no peer 'axolotl'"):
-        find_entrants(ENTRANTS, ["trl", "axolotl"], {})
+        check_names(["trl", "axolotl"], ENTRANTS)
+    check_names(["trl", "none"], ENTRANTS)
 
 
 def test_an_environment_that_nobody_runs_in_is_refused() -> None:

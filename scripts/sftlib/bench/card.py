@@ -125,5 +125,5 @@ class Longest(Trained):
         return {"step_seconds": report[SECONDS] / report["steps"]}
 
     def faults_of_run(self, report: Mapping[str, Any]) -> list[str]:
-        """What was trained on: every token of a row but its prompt, whatever its length."""
+        """How many rows were trained on; how many tokens count is another number at each length."""
         return unequal("rows", report.get("rows"), self.rows)

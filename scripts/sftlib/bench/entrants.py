@@ -70,11 +70,16 @@ def ourselves(title: str, name: str = OURS, **options: Any) -> Ourselves:
 
 def find_entrants(everyone: Sequence[Entrant], names: Sequence[str], environments: Mapping[str, Path]) -> list[Entrant]:
     """The first, and the peers of these names (all without any). environments: folders of those that are elsewhere."""
-    known = {entrant.name: entrant for entrant in everyone[1:]}
+    first, *others = everyone
+    chosen = [one for one in others if not names or one.name in names]
+    return [first, *(_in_its_environment(entrant, environments) for entrant in chosen)]
+
+
+def check_names(names: Sequence[str], everyone: Sequence[Entrant]) -> None:
+    """UsageError for a name that none of all who may take part in a workload has."""
+    known = list(dict.fromkeys(entrant.name for entrant in everyone))
     if odd := [name for name in names if name not in (*known, NONE)]:
         raise UsageError(f"There is no peer {odd[0]!r}.", where="--peers", expected=", ".join([*known, NONE]))
-    chosen = [known[name] for name in names or known if name != NONE]
-    return [everyone[0], *(_in_its_environment(entrant, environments) for entrant in chosen)]
 
 
 def check_environments(environments: Mapping[str, Path]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 ROWS = {"train": 512, "prepare": 100_000, "generate": 200, "startup": 512, "scaling": 128, "gpu": 64}
+SHAPES = ("Qwen2.5-0.5B", "Qwen2.5-3B", "Qwen2.5-7B")
 MODES = ("lora", "qlora")
 # The rows of a bench that is not told of others: questions and answers about building permits, from PyPI.
 FAQ, FAQ_FILE = "zaragoza-construction-faq==1.2.1", "zaragoza_construction_faq/data/faq-en.jsonl"
@@ -27,6 +28,7 @@ class Plan:
         rows: to train on, to prepare or to answer; None for what the workload has by default.
         unseen: rows to judge adapters by. batch: rows a step, or answers at once. epochs: passes over the rows.
         mode: lora or qlora. max_new_tokens: of an answer.
+        shapes: of models on a GPU; all without any.
         prepared: rows of the smaller preparation when scaling; the larger one has ten times as many.
     """
 
@@ -39,6 +41,7 @@ class Plan:
     mode: str = "lora"
     max_new_tokens: int = 64
     prepared: int = 100_000
+    shapes: Sequence[str] = ()
 
     @property
     def size(self) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..files import read_json, sha256_file
 from .card import Card, Longest
 from .generation import Generation
-from .plan import FAQ_SHA256, MODES, ROWS, Plan
+from .plan import FAQ_SHA256, MODES, ROWS, SHAPES, Plan
 from .preparation import Preparation
 from .scaling import Scaling
 from .starting import Starting
@@ -26,7 +26,7 @@ TITLES = {
     "scaling": "Scaling", "gpu": "On a GPU",
 }  # fmt: skip
 
-__all__ = ["MODES", "TITLES", "WORKLOADS", "Plan", "read_contests", "read_work", "sizes_said", "table_name"]
+__all__ = ["MODES", "SHAPES", "TITLES", "WORKLOADS", "Plan", "read_contests", "read_work", "sizes_said", "table_name"]
 
 
 def read_work(folder: Path) -> Work:
@@ -47,7 +47,7 @@ def sizes_said() -> str:
 
 def table_name(plan: Plan) -> str:
     """Of the place on the page: `train`, `train-qlora`, `train-gsm8k_train` for other rows than the FAQ package's."""
-    mode = [plan.mode] if plan.mode != MODES[0] else []
+    mode = [plan.mode] if plan.mode != MODES[0] and plan.workload != "gpu" else []
     others = [Path(one) for one in plan.raw_paths]
     others = [one for one in others if not one.is_file() or sha256_file(one) != FAQ_SHA256]
     return "-".join([plan.workload, *mode, *(one.stem for one in others)])
