@@ -211,7 +211,10 @@ bench: $(core) ## the same work as TRL, LLaMA-Factory, transformers do it, in tu
 		$(call option,$(if $(value RAW),RAW,DATA),--raw_path) $(call option,ROWS,--rows) $(call option,ROUNDS,--rounds) $(if $(PEERS),--peers $(PEERS)) \
 		$(foreach one,$(value PEER_VENVS),--environment $(call quote,$(one))))
 
-bench-peers: $(patsubst requirements-bench-%.txt,.venv-bench-%/.installed,$(wildcard requirements-bench-*.txt)) ## make the environments of the peers
+# Unsloth takes gigabytes and runs nowhere but beside a GPU's driver (that of WSL is dxg).
+here = $(filter-out $(if $(wildcard /dev/nvidia0 /dev/dxg),,unsloth),$(patsubst requirements-bench-%.txt,%,$(wildcard requirements-bench-*.txt)))
+
+bench-peers: $(here:%=.venv-bench-%/.installed) ## make the environments of the peers; that of Unsloth where there is a GPU
 
 .venv-bench-%/.installed: requirements-bench-%.txt
 	@rm -f $@ && PYTHON=$(call quote,$(PYTHON)) INSTALLER=$(INSTALLER) scripts/make_environment.sh .venv-bench-$* $< && touch $@

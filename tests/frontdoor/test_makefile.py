@@ -190,6 +190,19 @@ def test_each_peer_gets_an_environment_of_its_own_once(tmp_path: Path) -> None:
     assert ".venv-bench-trl " not in run("make", "-n", "bench-peers", folder=tmp_path).stdout
 
 
+def test_the_environment_of_unsloth_is_made_where_there_is_a_gpu(tmp_path: Path) -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert text.count("/dev/nvidia0 /dev/dxg") == 1
+    for name in ("trl", "unsloth"):
+        (tmp_path / f"requirements-bench-{name}.txt").touch()
+    for driver, is_made in (("there", True), ("nowhere", False)):
+        (tmp_path / "there").touch()
+        (tmp_path / "Makefile").write_text(text.replace("/dev/nvidia0 /dev/dxg", str(tmp_path / driver)))
+        lines = run("make", "-n", "bench-peers", folder=tmp_path).stdout
+        assert ".venv-bench-trl " in lines
+        assert (".venv-bench-unsloth " in lines) is is_made
+
+
 def test_unsloth_is_installed_on_top_of_the_core_once(venv: Path, tmp_path: Path) -> None:
     line = f"scripts/make_environment.sh {venv} requirements-unsloth.txt"
     assert line in run("make", "-n", f"VENV={venv}", "install-unsloth").stdout
