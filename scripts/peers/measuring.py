@@ -109,6 +109,9 @@ class Measure(TrainerCallback):
 
     def _mean_loss(self, model: Any, batches: Any) -> float:
         """Over every supervised token of every batch."""
+        for module in model.modules():  # a forward in evaluation mode would take bitsandbytes' kernel in bfloat16
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                module.support_avx512bf16_for_cpu = False
         total, count = 0.0, 0
         with torch.no_grad():
             for batch in batches:
