@@ -16,7 +16,6 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 
 from sftlib import config, console
@@ -106,16 +105,8 @@ def work(args: argparse.Namespace, given: Sequence[str]) -> int:
         campaign.take_outcomes(standings, shared)
         found.append(figures.found(shared, standings))
 
-    now, name = datetime.now(), workloads.table_name(plan)
-    about = {
-        "workload": name, "date": f"{now:%Y-%m-%d}", "device": found[0].work.device, "rounds": args.rounds,
-        "command": shlex.join(["scripts/bench.py", *given]),
-    }  # fmt: skip
-    figures.write_results(results / f"{name}-{now:%Y%m%d-%H%M%S}.json", about, found)
-    if figures.has_place(Path(args.page), name):
-        figures.update_page(Path(args.page), name, figures.page_lines(about, found))
-    else:
-        console.note(f"{args.page} has no table `{name}`, so it stays as it is.")
+    command = shlex.join(["scripts/bench.py", *given])
+    figures.publish(results, Path(args.page), workloads.table_name(plan), args.rounds, command, found)
     for headers, rows in figures.tables(found):
         console.table(workloads.TITLES[args.workload], headers, rows)
     return TrainingError.exit_code if any(line.is_void for one in found for line in one.lines) else 0

@@ -40,7 +40,7 @@ PERFORMERS: Mapping[str, Callable[[dict[str, Any]], None]] = {
 
 def prepare(config: Config, plan: Plan, folder: Path) -> None:
     """Write what everyone is given into folders of their own below `folder`, a `Work` each."""
-    if not plan.raw_paths:
+    if not plan.raw_paths and plan.workload != "gpu":  # whose rows are made
         plan = plan.with_raw([str(fetch_faq(folder.parent))])
     shutil.rmtree(folder, ignore_errors=True)  # nothing of an earlier bench is taken for this one's
     contests = PREPARERS[plan.workload](config, plan, folder)

@@ -49,6 +49,10 @@ def test_an_environment_that_nobody_runs_in_is_refused() -> None:
 
 def test_we_may_run_alone() -> None:
     assert [one.name for one in find_entrants(ENTRANTS, ["none"], {})] == ["sft-play"]
+    sizes = Preparation(folder="f", device="a CPU", model="m", counts=[{"rows": 5}, {"rows": 6}]).entrants()
+    assert find_entrants(sizes, ["none"], {}) == sizes  # all of it is ours
+    with pytest.raises(UsageError, match="There is no peer '5-rows'"):
+        check_names(["5-rows"], sizes)
 
 
 def test_a_job_of_ours_goes_through_the_script(tmp_path: Path) -> None:

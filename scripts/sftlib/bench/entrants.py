@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import UsageError
 from ..files import ROOT, read_json, write_json
@@ -41,6 +41,7 @@ class Entrant:
     environment: str = OWN
     options: Mapping[str, Any] = field(default_factory=dict)
     python: Path = Path(sys.executable)
+    is_ours: ClassVar[bool] = False
 
     def command(self, work: Work, folder: Path, *, check: bool) -> list[str]:
         """The command of one run in `folder`, whose job is written there."""
@@ -56,6 +57,7 @@ class Ourselves(Entrant):
     """A job of ours that no command of a user's does alone."""
 
     __slots__ = ()
+    is_ours = True
 
     def command(self, work: Work, folder: Path, *, check: bool) -> list[str]:
         """scripts/bench.py with the job."""
@@ -69,15 +71,14 @@ def ourselves(title: str, name: str = OURS, **options: Any) -> Ourselves:
 
 
 def find_entrants(everyone: Sequence[Entrant], names: Sequence[str], environments: Mapping[str, Path]) -> list[Entrant]:
-    """The first, and the peers of these names (all without any). environments: folders of those that are elsewhere."""
-    first, *others = everyone
-    chosen = [one for one in others if not names or one.name in names]
-    return [first, *(_in_its_environment(entrant, environments) for entrant in chosen)]
+    """We, and the peers of these names (all without any). environments: folders of those that are elsewhere."""
+    chosen = [one for one in everyone if one.is_ours or not names or one.name in names]
+    return [_in_its_environment(entrant, environments) for entrant in chosen]
 
 
 def check_names(names: Sequence[str], everyone: Sequence[Entrant]) -> None:
     """UsageError for a name that none of all who may take part in a workload has."""
-    known = list(dict.fromkeys(entrant.name for entrant in everyone))
+    known = list(dict.fromkeys(entrant.name for entrant in everyone if not entrant.is_ours))
     if odd := [name for name in names if name not in (*known, NONE)]:
         raise UsageError(f"There is no peer {odd[0]!r}.", where="--peers", expected=", ".join([*known, NONE]))
 

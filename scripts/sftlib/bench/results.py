@@ -1,8 +1,8 @@
 """From the runs of a bench to its figures: medians, spread, ratios; as tables, as JSON and as lines of a page.
 
     one = found(work, standings)                        -> `Found`: a comparison and a line for each entrant
-    write_results(path, about, [one])                   -> outputs/bench/train-20261121-200000.json
-    update_page(page, "train", page_lines(about, [one]))    docs/BENCHMARKS.md, between its marks
+    publish(folder, page, "train", rounds, command, [one])
+    -> outputs/bench/train-20261121-200000.json, and docs/BENCHMARKS.md between its marks
 
 A ratio is an entrant's median over that of the first line, so above 1 the first line is ahead. Spread is (slowest -
 fastest) / median.
@@ -16,10 +16,12 @@ import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from .. import console
 from ..errors import DataError
 from ..files import write_json, write_text
 from .campaign import Standing
@@ -121,6 +123,20 @@ def write_results(path: Path, about: Mapping[str, Any], all_found: Sequence[Foun
         for one in all_found
     ]  # fmt: skip
     write_json(path, {"about": dict(about), "comparisons": comparisons})
+
+
+def publish(folder: Path, page: Path, name: str, rounds: int, command: str, all_found: Sequence[Found]) -> None:
+    """Write a bench down: a new file in the folder, and the page's table of this name, where it has one."""
+    now = datetime.now()
+    about = {
+        "workload": name, "date": f"{now:%Y-%m-%d}", "device": all_found[0].work.device, "rounds": rounds,
+        "command": command,
+    }  # fmt: skip
+    write_results(folder / f"{name}-{now:%Y%m%d-%H%M%S}.json", about, all_found)
+    if has_place(page, name):
+        update_page(page, name, page_lines(about, all_found))
+    else:
+        console.note(f"{page} has no table `{name}`, so it stays as it is.")
 
 
 def has_place(page: Path, name: str) -> bool:

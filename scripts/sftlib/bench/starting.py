@@ -25,6 +25,7 @@ class Command(Entrant):
     """A script of ours with its arguments."""
 
     arguments: Sequence[str] = ()
+    is_ours: ClassVar[bool] = True
 
     def command(self, work: Work, folder: Path, *, check: bool) -> list[str]:
         """The script itself."""

@@ -34,6 +34,7 @@ class MakeTrain(Entrant):
 
     config: str = CONFIG
     rows: str = TRAIN
+    is_ours: ClassVar[bool] = True
 
     def command(self, work: Work, folder: Path, *, check: bool) -> list[str]:
         """scripts/train.py, in a folder of its own."""
