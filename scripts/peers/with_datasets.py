@@ -1,9 +1,10 @@
 """The peers `map-rows` and `map-batched`: `datasets.map` with a chat template and masks. Started by scripts/bench.py.
 
-    python scripts/peers/with_datasets.py JOB.json        "options": {"is_batched": true} tokenizes 1000 rows a call
+    python scripts/peers/with_datasets.py JOB.json        "options": {"is_batched": true} takes 1000 rows a call
 
-Row by row it is what TRL's SFTTrainer does with assistant_only_loss: tokenize with the assistant's mask, then labels of
-it. `datasets` keeps what it made and finds it again at the second start.
+Row by row it is what TRL's SFTTrainer does with assistant_only_loss (1.16, _prepare_dataset, less the look at each row
+for other formats): tokenize with the assistant's mask, labels of it, cut to the length, drop what has no label left; a
+pass each. `datasets` keeps what it made and finds it again at the second start.
 
 Reads   the job, its rows of messages, the template, and the tokenizer of the model.
 Writes  the report: {"rows": 96, "tokens": 20000, "supervised": 9000, "seconds": 31.2}.
@@ -37,9 +38,23 @@ def build_labels(example: dict[str, Any]) -> dict[str, Any]:
     return {"labels": _labels(example["input_ids"], example["mask"])}
 
 
-def build_many_labels(example: dict[str, Any]) -> dict[str, Any]:
-    """The same of a batch of rows."""
-    return {"labels": [_labels(*row) for row in zip(example["input_ids"], example["mask"], strict=True)]}
+def truncate(example: dict[str, Any], longest: int) -> dict[str, Any]:
+    """No more than so many tokens, of a row."""
+    return {name: example[name][:longest] for name in ("input_ids", "labels")}
+
+
+def is_trained(example: dict[str, Any]) -> bool:
+    """Whether a row has a label."""
+    return any(label != IGNORED for label in example["labels"])
+
+
+def prepare_batch(example: dict[str, Any], tokenizer: Any, template: str, longest: int) -> dict[str, Any]:
+    """All of it in one pass, of a batch of rows."""
+    encoded = tokenize(example, tokenizer, template)
+    pairs = zip(encoded["input_ids"], encoded["mask"], strict=True)
+    rows = [{"input_ids": ids[:longest], "labels": _labels(ids, mask)[:longest]} for ids, mask in pairs]
+    rows = [row for row in rows if is_trained(row)]
+    return {name: [row[name] for row in rows] for name in ("input_ids", "labels")}
 
 
 def main() -> None:
@@ -51,8 +66,13 @@ def main() -> None:
     began = time.perf_counter()
     rows = load_dataset("json", data_files=job["rows"], split="train")
     told = {"tokenizer": tokenizer, "template": template}
-    rows = rows.map(tokenize, batched=is_batched, fn_kwargs=told, remove_columns=rows.column_names)
-    rows = rows.map(build_many_labels if is_batched else build_labels, batched=is_batched, remove_columns=["mask"])
+    longest = {"longest": job["max_length"]}
+    if is_batched:
+        rows = rows.map(prepare_batch, batched=True, fn_kwargs=told | longest, remove_columns=rows.column_names)
+    else:
+        rows = rows.map(tokenize, fn_kwargs=told, remove_columns=rows.column_names)
+        rows = rows.map(build_labels, remove_columns=["mask"])
+        rows = rows.map(truncate, fn_kwargs=longest).filter(is_trained)
     seconds = time.perf_counter() - began
     tokens = supervised = 0
     for batch in rows.iter(1000):

@@ -30,7 +30,7 @@ from .memory.probe import find_device
 from .model.precision import choose_precision
 from .run.versions import installed_version
 
-CHECKED = 24  # prompts that everyone answers in float32 before the rounds: three batches of eight
+CHECKED = 12  # prompts that everyone answers in float32 before the rounds: with 8 at once, 4 that take a place
 
 
 def prepare(config: Config, plan: Plan, folder: Path) -> list[Work]:

@@ -83,7 +83,10 @@ def _preparation(config: Config, plan: Plan, sizes: Sequence[int], folder: Path)
         })  # fmt: skip
     write_text(folder / TEMPLATE, _with_generation(ready.text, conversations).source)
     write_text(folder / CONFIG, to_yaml(ready.config))
-    return Preparation(folder=str(folder), device=device_said(), model=ready.model, counts=counts)
+    return Preparation(
+        folder=str(folder), device=device_said(), model=ready.model, max_length=ready.settled.model.max_seq_len,
+        counts=counts,
+    )  # fmt: skip
 
 
 def _with_generation(text: Text, conversations: Sequence[Conversation]) -> ChatTemplate:

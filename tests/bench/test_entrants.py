@@ -29,7 +29,7 @@ def test_each_peer_has_the_python_of_its_environment() -> None:
 def test_without_names_all_take_part_and_each_has_its_runner_and_pins() -> None:
     everyone = find_entrants(ENTRANTS, [], {})
     assert [one.name for one in everyone] == [one.name for one in ENTRANTS]
-    preparing = Preparation(folder="f", device="a CPU", model="m", counts=[{"rows": 5}]).entrants()
+    preparing = Preparation(folder="f", device="a CPU", model="m", max_length=64, counts=[{"rows": 5}]).entrants()
     for one in (*everyone, *ANSWERING, *preparing, *PEERS_ON_A_CARD):
         assert one.runner.is_file()
         assert not one.environment or (ROOT / f"requirements-bench-{one.environment}.txt").is_file()
@@ -49,7 +49,9 @@ def test_an_environment_that_nobody_runs_in_is_refused() -> None:
 
 def test_we_may_run_alone() -> None:
     assert [one.name for one in find_entrants(ENTRANTS, ["none"], {})] == ["sft-play"]
-    sizes = Preparation(folder="f", device="a CPU", model="m", counts=[{"rows": 5}, {"rows": 6}]).entrants()
+    sizes = Preparation(
+        folder="f", device="a CPU", model="m", max_length=64, counts=[{"rows": 5}, {"rows": 6}]
+    ).entrants()
     assert find_entrants(sizes, ["none"], {}) == sizes  # all of it is ours
     with pytest.raises(UsageError, match="There is no peer '5-rows'"):
         check_names(["5-rows"], sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import runpy
 import sys
 from pathlib import Path
@@ -72,6 +73,20 @@ def test_ours_and_both_peers_prepare_the_same(prepared: Preparation, tmp_path: P
         assert report["seconds"] > 0
 
 
+def test_peers_cut_and_drop_alike_in_rows_and_in_batches(prepared: Preparation, tmp_path: Path) -> None:
+    """A length in the middle of the answers cuts tokens and no row; one within the prompts leaves nothing."""
+    (counts,) = prepared.counts
+    for length, rows in ((counts["tokens"] // ROWS - 2, ROWS), (3, 0)):
+        work = dataclasses.replace(prepared, max_length=length)
+        found = [
+            report_of(work, tmp_path / f"{length}-{is_batched}", "with_datasets.py", is_batched=is_batched)
+            for is_batched in (False, True)
+        ]
+        assert [one["rows"] for one in found] == [rows, rows]
+        assert found[0]["tokens"] == found[1]["tokens"] < counts["tokens"]
+        assert found[0]["supervised"] == found[1]["supervised"] < counts["supervised"]
+
+
 def test_a_second_start_of_ours_finds_the_first(prepared: Preparation, tmp_path: Path, monkeypatch) -> None:
     first = report_of(prepared, tmp_path / "ours", None)
 
@@ -94,7 +109,7 @@ def test_one_less_of_anything_is_a_fault(prepared: Preparation, name: str) -> No
 
 def test_of_several_sizes_we_are_compared_with_ourselves() -> None:
     sizes = [{"rows": rows, "tokens": 9 * rows, "supervised": rows} for rows in (10, 100)]
-    work = Preparation(folder="f", device="d", model="m", counts=sizes)
+    work = Preparation(folder="f", device="d", model="m", max_length=64, counts=sizes)
     assert [(one.name, one.options) for one in work.entrants()] == [
         ("10-rows", {"rows": 10}), ("100-rows", {"rows": 100})
     ]  # fmt: skip

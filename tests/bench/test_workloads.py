@@ -19,7 +19,7 @@ def test_comparisons_are_read_back_in_their_order(tmp_path: Path) -> None:
     works = [
         Starting(folder=str(tmp_path / "b"), device="d", model="m", rows=3),
         make_work(tmp_path / "a"),
-        Preparation(folder=str(tmp_path / "c"), label="l", device="d", model="m", counts=[{"rows": 5}]),
+        Preparation(folder=str(tmp_path / "c"), label="l", device="d", model="m", max_length=64, counts=[{"rows": 5}]),
     ]
     for work in works:
         work.write()

@@ -31,11 +31,12 @@ class Preparation(Work):
     """What is prepared.
 
     Args:
-        model: the folder with the tokenizer.
+        model: the folder with the tokenizer. max_length: no row is longer, in tokens.
         counts: rows, tokens and supervised tokens of each file. With several sizes we are compared with ourselves.
     """
 
     model: str
+    max_length: int
     counts: Sequence[Mapping[str, int]]
 
     columns: ClassVar[tuple[Column, ...]] = (
@@ -70,6 +71,7 @@ class Preparation(Work):
         here = Path(self.folder)
         return Work.job(self, folder, check=check, options=options) | {
             "model": self.model, "rows": str(here / file_of(options["rows"])), "template": str(here / TEMPLATE),
+            "max_length": self.max_length,
         }  # fmt: skip
 
     def further(self, report: Mapping[str, Any]) -> dict[str, Any]:
