@@ -10,7 +10,7 @@
 #: ACCELERATE several GPUs: ddp, fsdp2, zero2, zero3; single  ACCELERATE=fsdp2
 #: PROCESSES  how many of them (default 2)                 PROCESSES=4
 #: RAW        your data: file, folder or hf:org/name         RAW=faq.csv
-#: DATA       splits to use: processed, styled or rendered   DATA=styled
+#: DATA       splits to use: processed, styled or rendered   DATA=styled; of `bench`, as RAW
 #: STYLE      rule for `style` and `full-pipeline`           STYLE="Answer in one sentence."
 #: LIMIT      rows that are evaluated                        LIMIT=50
 #: ADAPTER    adapter to use instead of the newest run's     ADAPTER=outputs/first-try/adapter
@@ -19,8 +19,10 @@
 #: OUTPUT     file that `infer-batch` writes, or the merged model's folder
 #: CARD       GiB of the card that `estimate` is about     CARD=12
 #: CASE       the one case that `fuzz` runs                    CASE=data:137
-#: ROWS       rows that `bench` trains on                 ROWS=96
-#: ROUNDS     trainings of each in `bench`                ROUNDS=2
+#: WORKLOAD   of `bench`: train, prepare, generate, startup, scaling, gpu
+#: MODE       of `bench`: lora or qlora                   MODE=qlora
+#: ROWS       rows that `bench` works on                  ROWS=96
+#: ROUNDS     runs of each in `bench`                     ROUNDS=2
 #: PEERS      those that `bench` measures beside us       PEERS="trainer trl"
 #: PEER_VENVS environments of peers that are elsewhere    PEER_VENVS="trl=/tmp/trl"
 #: TB_PORT    port of TensorBoard                            TB_PORT=6007
@@ -55,7 +57,7 @@ setting = $(if $(value $(1)),--set $(call quote,$(2)=$(value $(1))))
 folder_processed := data/processed
 folder_styled := data/processed_with_style
 folder_rendered := data/rendered
-ifneq ($(DATA),)
+ifneq ($(if $(filter bench,$(MAKECMDGOALS)),,$(DATA)),)
 ifeq ($(folder_$(DATA)),)
 $(error DATA=$(DATA) is none of processed, styled, rendered)
 endif
@@ -204,12 +206,15 @@ merge-test: $(core) ## load the merged model with plain transformers and ask it 
 ##@ Beside others
 .PHONY: bench bench-peers
 
-bench: $(core) ## train the same rows as TRL, LLaMA-Factory and others do, in turn: seconds, memory, loss (ROWS, ROUNDS)
-	$(python) scripts/bench.py $(strip $(call common,$(base)) $(call option,RAW,--raw_path) $(call option,ROWS,--rows) \
-		$(call option,ROUNDS,--rounds) $(if $(PEERS),--peers $(PEERS)) \
+bench: $(core) ## the same work as TRL, LLaMA-Factory, transformers do it, in turn: seconds, memory, loss (WORKLOAD, ROWS, ROUNDS)
+	$(python) scripts/bench.py $(strip $(call common,$(base)) $(call option,WORKLOAD,--workload) $(call option,MODE,--mode) \
+		$(call option,$(if $(value RAW),RAW,DATA),--raw_path) $(call option,ROWS,--rows) $(call option,ROUNDS,--rounds) $(if $(PEERS),--peers $(PEERS)) \
 		$(foreach one,$(value PEER_VENVS),--environment $(call quote,$(one))))
 
-bench-peers: $(patsubst requirements-bench-%.txt,.venv-bench-%/.installed,$(wildcard requirements-bench-*.txt)) ## make the environments of the peers
+# Unsloth takes gigabytes and runs nowhere but beside a GPU's driver (that of WSL is dxg).
+here = $(filter-out $(if $(wildcard /dev/nvidia0 /dev/dxg),,unsloth),$(patsubst requirements-bench-%.txt,%,$(wildcard requirements-bench-*.txt)))
+
+bench-peers: $(here:%=.venv-bench-%/.installed) ## make the environments of the peers; that of Unsloth where there is a GPU
 
 .venv-bench-%/.installed: requirements-bench-%.txt
 	@rm -f $@ && PYTHON=$(call quote,$(PYTHON)) INSTALLER=$(INSTALLER) scripts/make_environment.sh .venv-bench-$* $< && touch $@

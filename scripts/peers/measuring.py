@@ -1,7 +1,7 @@
-"""What the runners of the peers share: the job they are given, and what is measured of them. Nothing of sftlib in here.
+"""What the runners that train share: the job they are given, and what is measured of them. Nothing of sftlib in here.
 
 A runner is started in the peer's own environment with the path of a job, a JSON file: model, rows, settings, and where
-the report goes. Two kinds of job:
+the report goes. Two kinds of training job:
 
     "check": true     no training. The loss of the rows in float32, by the peer's own preparation, collator and loss
     "check": false    a training; its seconds are those between the Trainer's on_train_begin and on_train_end
@@ -9,7 +9,7 @@ the report goes. Two kinds of job:
     report  {"rows": 96, "supervised": 9000, "loss": 2.71}                    of a check
             {"rows": 96, "supervised": 9000, "seconds": 31.2, "steps": 12, "adapter": "..."}
 
-Worst bug: a peer that trains on fewer tokens than it is said to (tests/bench/test_honesty.py).
+Worst bug: a peer that trains on fewer tokens than it is said to (tests/bench/test_training.py).
 """
 
 from __future__ import annotations
@@ -22,9 +22,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
+from transformers import BitsAndBytesConfig, TrainerCallback
 
 IGNORED = -100  # the label of a token that is not trained on
+PARTS = ("prompt", "completion")  # of a row
+
+
+def tokenized(job: dict[str, Any], tokenizer: Any) -> list[dict[str, list[int]]]:
+    """The job's rows as ids and labels; of the prompt nothing is trained."""
+    rows = []
+    for line in Path(job["rows"]).read_text(encoding="utf-8").split("\n"):
+        if line:
+            row = json.loads(line)
+            prompt, answer = (tokenizer(row[part], add_special_tokens=False).input_ids for part in PARTS)
+            rows.append({"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer})
+    return rows
+
+
+def quantization(job: dict[str, Any]) -> BitsAndBytesConfig | None:
+    """Of the base, None for 16 bits."""
+    return BitsAndBytesConfig(**job["quantization"]) if job["quantization"] else None
+
+
+def limit_memory(job: dict[str, Any]) -> None:
+    """Take no more of the card than the job allows, if it says so."""
+    if "limit_gib" in job and torch.cuda.is_available():
+        whole = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, job["limit_gib"] * 2**30 / whole))
 
 
 class Checked(Exception):
@@ -69,6 +93,8 @@ class Measure(TrainerCallback):
     def on_train_end(self, args, state, control, **kwargs) -> None:
         """Stop the clock."""
         self.report |= {"seconds": time.perf_counter() - self._began, "steps": state.global_step}
+        if torch.cuda.is_available():
+            self.report["gpu_gib"] = torch.cuda.max_memory_allocated() / 2**30
 
     def run(self, train, save) -> None:
         """Call `train`, then `save` with the adapter's folder, and write the report."""
@@ -83,6 +109,9 @@ class Measure(TrainerCallback):
 
     def _mean_loss(self, model: Any, batches: Any) -> float:
         """Over every supervised token of every batch."""
+        for module in model.modules():  # a forward in evaluation mode would take bitsandbytes' kernel in bfloat16
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                module.support_avx512bf16_for_cpu = False
         total, count = 0.0, 0
         with torch.no_grad():
             for batch in batches:

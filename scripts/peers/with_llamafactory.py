@@ -31,6 +31,11 @@ def main() -> None:
         "lora_target": ",".join(lora["target_modules"]),
         "output_dir": str(folder / "adapter"),
     }  # fmt: skip
+    if quantized := job["quantization"]:
+        settings |= {
+            "quantization_bit": 4, "quantization_method": "bnb", "quantization_type": quantized["bnb_4bit_quant_type"],
+            "double_quantization": quantized["bnb_4bit_use_double_quant"],
+        }  # fmt: skip
     # It saves into output_dir itself.
     measure.run(lambda: run_exp(settings | job["options"], [measure]), lambda adapter: None)
 

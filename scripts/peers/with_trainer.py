@@ -8,9 +8,7 @@ Writes  the report and the adapter that the job names.
 
 from __future__ import annotations
 
-import json
-
-from measuring import IGNORED, Measure, read_job, training_arguments
+from measuring import IGNORED, Measure, quantization, read_job, tokenized, training_arguments
 from peft import LoraConfig, get_peft_model
 from transformers import (
     AutoModelForCausalLM,
@@ -21,22 +19,16 @@ from transformers import (
     set_seed,
 )
 
-PARTS = ("prompt", "completion")
-
 
 def main() -> None:
     """Train."""
     job = read_job()
     set_seed(job["seed"])
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
-    rows = []
-    with open(job["rows"], encoding="utf-8") as stream:
-        for line in stream:
-            row = json.loads(line)
-            prompt, answer = (tokenizer(row[part], add_special_tokens=False).input_ids for part in PARTS)
-            rows.append({"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer})
+    rows = tokenized(job, tokenizer)
     lora = LoraConfig(task_type="CAUSAL_LM", **job["lora"])
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(job["model"], dtype="auto"), lora)
+    base = AutoModelForCausalLM.from_pretrained(job["model"], dtype="auto", quantization_config=quantization(job))
+    model = get_peft_model(base, lora)
     measure = Measure(job, ["transformers", "peft"])
     arguments = TrainingArguments(**training_arguments(job) | job["options"])
     collator = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)

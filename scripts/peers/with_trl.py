@@ -9,7 +9,7 @@ Writes  the report and the adapter that the job names.
 from __future__ import annotations
 
 from datasets import load_dataset
-from measuring import Measure, read_job, training_arguments
+from measuring import Measure, limit_memory, quantization, read_job, training_arguments
 from peft import LoraConfig
 from trl import SFTConfig, SFTTrainer
 
@@ -17,11 +17,13 @@ from trl import SFTConfig, SFTTrainer
 def main() -> None:
     """Train."""
     job = read_job()
+    limit_memory(job)
     measure = Measure(job, ["transformers", "peft", "trl"])
     trainer = SFTTrainer(
         job["model"],
         SFTConfig(**training_arguments(job) | {"max_length": job["max_length"]} | job["options"]),
         train_dataset=load_dataset("json", data_files=job["rows"], split="train"),
+        quantization_config=quantization(job),
         peft_config=LoraConfig(task_type="CAUSAL_LM", **job["lora"]),
         callbacks=[measure],
     )

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from sftlib.bench.entrants import Entrant
-from sftlib.bench.work import Work
+from sftlib.bench.training import Training, make_train
 
 PEER = """\
 import json, sys
 job = json.load(open(sys.argv[1]))
 told = job["options"]
 open(told["diary"], "a").write(told["name"] + (" check" if job["check"] else " run") + "\\n")
-if told.get("fails"):
+if told.get("fails") or job.get("max_length", 0) > told.get("longest", 10**9):
     raise ImportError("no kernels here")
 report = {"rows": 4 if job["check"] else 10, "supervised": 40 if job["check"] else 100, "versions": {"torch": "2"}}
 report |= {"loss": 2.5} if job["check"] else {"seconds": told["seconds"], "steps": 3, "adapter": "at/" + told["name"]}
@@ -29,20 +29,23 @@ os.makedirs(run)
 def write(name, value):
     json.dump(value, open(os.path.join(run, name), "w"))
 rows = open(os.path.join(os.path.dirname(sys.argv[sys.argv.index("--config") + 1]), "train.jsonl"), "rb").read()
-write("time_metrics.json", {"supervised_tokens": 100, "wall_seconds": 1.0, "steps": 3})
+write("time_metrics.json", {"supervised_tokens": 100, "wall_seconds": 1.0, "steps": 3, "peak_memory_gib": 0.5})
 write("backend.json", {"versions": {"torch": "2", "transformers": "5", "peft": "0"}})
 write("stamp.json", {"data": {"train": hashlib.sha256(rows).hexdigest()}})
 """
+TOLD = {  # of every training
+    "model": "models/m", "settings": {"learning_rate": 0.001, "seed": 7, "bf16": True},
+    "lora": {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": ["q_proj"]}, "quantization": {},
+    "batch": 4, "epochs": 1.0, "max_length": 64, "pack_length": 48, "rows": 10, "tokens": 300, "supervised": 100,
+    "device": "a CPU",
+}  # fmt: skip
 
 
-def make_work(folder: Path, **changed: Any) -> Work:
+def make_work(folder: Path, **changed: Any) -> Training:
     """Ten rows in steps of four; 100 supervised tokens, 40 of them in the first batch."""
-    work = Work(
-        folder=str(folder), model="models/m", settings={"learning_rate": 0.001, "seed": 7, "bf16": True},
-        lora={"r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": ["q_proj"]}, batch=4, epochs=1.0,
-        max_length=64, pack_length=48, rows=10, supervised=100, first_supervised=40, trainable=500, first_loss=2.5,
-        unseen=5, unseen_loss=3.0, device="a CPU",
-    )  # fmt: skip
+    work = Training(
+        folder=str(folder), **TOLD, first_supervised=40, trainable=500, first_loss=2.5, unseen=5, unseen_loss=3.0
+    )
     return dataclasses.replace(work, **changed)
 
 
@@ -51,7 +54,7 @@ def make_ours(folder: Path) -> Entrant:
     (folder / "train.jsonl").write_text('{"user": "1"}\n' * 10)
     script = folder / "train.py"
     script.write_text(OURS)
-    return Entrant("sft-play", "OURS", script)
+    return dataclasses.replace(make_train("OURS"), runner=script)
 
 
 def make_peer(folder: Path, name: str, **told: Any) -> Entrant:

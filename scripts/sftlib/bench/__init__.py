@@ -1,1 +1,1 @@
-"""The bench: our training and that of others on the same rows, in turn, each in a process of its own."""
+"""The bench: our work and that of others on the same rows, in turn, each in a process of its own."""

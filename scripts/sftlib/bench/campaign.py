@@ -1,4 +1,4 @@
-"""The runs of a bench in their order: a check of each peer, then rounds in which everyone trains once.
+"""The runs of a comparison in their order: a check of each peer, then rounds in which everyone runs once.
 
     campaign(work, entrants, rounds=3, folder)  ->  {"sft-play": Standing(...), "trl": Standing(...)}
 
@@ -13,65 +13,67 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .. import console
-from ..files import read_json, write_json
+from ..files import write_json
 from ..units import human_duration
 from .entrants import OURS, Entrant
-from .honesty import Outcome, faults_of_check, faults_of_outcome, faults_of_run
-from .running import Ran, run
-from .work import Work
+from .running import Ran
+from .work import SECONDS, Work
 
 
 @dataclass(slots=True)
 class Standing:
-    """What an entrant did: its runs, why it could not run, what makes its figures no comparison, what came of it."""
+    """An entrant: its runs, why it could not run, what makes its figures no comparison, what else was found of it."""
 
     entrant: Entrant
     runs: list[Ran] = field(default_factory=list)
     error: str = ""
     faults: list[str] = field(default_factory=list)
-    first_loss: float | None = None
-    outcome: Outcome | None = None
+    found: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_in(self) -> bool:
         """Whether it goes on taking part."""
         return not self.error and not self.faults
 
-    def take(self, ran: Ran, faults: Sequence[str]) -> None:
+    def take(self, error: str, faults: Sequence[str]) -> None:
         """Note an error or what was wrong, and say it."""
-        self.error = self.error or ran.error
+        self.error = self.error or error
         self.faults += [fault for fault in faults if fault not in self.faults]
-        if ran.error:
-            console.warn(f"{self.entrant.name} cannot run here: {ran.error}")
+        if error:
+            console.warn(f"{self.entrant.name} cannot run here: {error}")
         for fault in faults:
             console.warn(f"{self.entrant.name} is no comparison: {fault}")
 
 
 def campaign(work: Work, entrants: Sequence[Entrant], rounds: int, folder: Path) -> dict[str, Standing]:
-    """Check every peer, then run all in turn; a standing for each, in order."""
+    """Check everyone, then run all in turn; a standing for each, in order."""
     standings = {entrant.name: Standing(entrant) for entrant in entrants}
-    for name, standing in standings.items():
-        if name == OURS:  # it gave the values that peers are checked against
-            standing.first_loss = work.first_loss
+    for name, standing in standings.items() if work.is_checked else ():
+        own = work.own_check() if name == OURS else None
+        if own is not None:
+            standing.found |= own
             continue
-        ran = run(standing.entrant, work, folder / "check" / name, check=True)
-        standing.first_loss = ran.report.get("loss")
-        standing.take(ran, [] if ran.error else faults_of_check(work, ran.report))
+        ran = work.measure(standing.entrant, folder / "check" / name, check=True)
+        standing.found |= work.found_in_check(ran.report)
+        standing.take(ran.error, [] if ran.error else work.faults_of_check(ran.report))
         if standing.is_in:
-            console.note(f"{name}: loss of the first batch {standing.first_loss:.4f}, ours {work.first_loss:.4f}")
+            console.note(f"{name}: checked in {human_duration(ran.process_seconds)}")
     for number in range(1, rounds + 1):
         for name, standing in standings.items():
             if not standing.is_in:
                 continue
-            ran = run(standing.entrant, work, folder / f"round-{number}" / name, check=False)
-            standing.take(ran, [] if ran.error else faults_of_run(work, ran.report))
+            ran = work.measure(standing.entrant, folder / f"round-{number}" / name, check=False)
+            standing.take(ran.error, [] if ran.error else work.faults_of_run(ran.report))
             if standing.is_in:
+                ran.report.update(work.further(ran.report))
                 standing.runs.append(ran)
+                timed = f"{human_duration(ran.report[SECONDS])}, " if SECONDS in ran.report else ""
                 console.note(
-                    f"round {number}, {name}: {human_duration(ran.report['seconds'])} of training, "
-                    f"{human_duration(ran.process_seconds)} in all, {ran.peak_gib:.2f} GiB"
+                    f"round {number}, {name}: {timed}{human_duration(ran.process_seconds)} in all, "
+                    f"{ran.peak_gib:.2f} GiB"
                 )
     return standings
 
@@ -82,9 +84,9 @@ def write_adapters(standings: Mapping[str, Standing], folder: Path) -> None:
     write_json(folder / "adapters.json", adapters)
 
 
-def take_outcomes(standings: Mapping[str, Standing], work: Work, folder: Path) -> None:
-    """Read what the judge found, and compare everyone with us."""
-    outcomes = {name: Outcome(**found) for name, found in read_json(folder / "outcomes.json").items()}
+def take_outcomes(standings: Mapping[str, Standing], work: Work) -> None:
+    """See what came out of the last runs, and compare everyone with us."""
+    outcomes = work.outcomes({name: one.runs[-1].report for name, one in standings.items() if one.runs})
     for name, outcome in outcomes.items():
-        standings[name].outcome = outcome
-        standings[name].take(Ran(), faults_of_outcome(work, outcomes.get(OURS, outcome), outcome))
+        standings[name].found |= outcome
+        standings[name].take("", work.faults_of_outcome(outcomes.get(OURS, outcome), outcome))

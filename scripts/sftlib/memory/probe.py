@@ -53,6 +53,9 @@ def find_device() -> Device:
     if torch.cuda.is_available():
         index = find_launch().local_rank
         free, total = torch.cuda.mem_get_info(index)
+        # What a process is allowed of a card is all that there is for it.
+        allowed = int(total * torch.cuda.get_per_process_memory_fraction(index))
+        free, total = min(free, allowed - torch.cuda.memory_reserved(index)), min(total, allowed)
         capability = torch.cuda.get_device_capability(index)
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         return Device("cuda", torch.cuda.get_device_name(index), total, free, capability, has_bf16, index)

