@@ -37,7 +37,8 @@ from .memory.probe import find_device
 from .model.adapters import load_adapter
 from .model.precision import choose_precision
 from .tokens.collate import collate
-from .tokens.examples import Example, encode
+from .tokens.encoding import encode
+from .tokens.examples import Example
 
 UNSEEN_SHARE = 0.2  # of the raw rows, by whole questions
 JUDGED_AT_ONCE = 8  # rows of a forward pass
