@@ -72,6 +72,16 @@ def test_changed_code_makes_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len(set(versions)) == len(cache.CODE) + 1
 
 
+@pytest.mark.parametrize("name", cache.CALLED)
+def test_another_version_of_a_library_makes_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest, version = KEY.digest(), cache.version
+    monkeypatch.setattr(cache, "version", lambda called: version(called) + (".1" if called == name else ""))
+    code_version.cache_clear()
+    other = KEY.digest()
+    code_version.cache_clear()
+    assert other != digest
+
+
 def test_every_tokenizer_file_counts(tmp_path: Path, tiny_model: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((tiny_model / name).read_bytes())

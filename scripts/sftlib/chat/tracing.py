@@ -65,7 +65,7 @@ class Traces:
         environment = sandbox.environment(_Environment)
         may_escape = next(environment.parse(source).find_all(jinja2.nodes.EvalContextModifier), None) is not None
         self._jinja = None if may_escape else environment.from_string(source)
-        self._known: dict[Hashable, list[_Trace] | None] = {}  # None: came once, or cannot be traced
+        self._known: dict[Hashable, list[_Trace] | None] = {}  # None: not to be traced
 
     def render(
         self, shape: Hashable, contents: Sequence[str], run: Callable[[jinja2.Template, Sequence[Any]], str],

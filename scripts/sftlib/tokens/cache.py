@@ -23,6 +23,7 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow as pa
@@ -46,6 +47,7 @@ CODE = ("chat/conversation.py", "chat/stored.py", "chat/sandbox.py", "chat/traci
         "chat/rendering.py", "chat/pairs.py", "tokens/examples.py", "tokens/encoding.py", "tokens/spelling.py",
         "tokens/columns.py", "tokens/pairs.py", "tokens/length.py", "tokens/cache.py", "tokens/table.py",
         "tokens/remarks.py")  # fmt: skip
+CALLED = ("jinja2", "tokenizers", "transformers")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -110,5 +112,7 @@ def tokenizer_digest(folder: str | Path) -> str:
 
 @cache
 def code_version() -> str:
-    """Hash of the sources that turn a row into an example."""
-    return sha256_text(json.dumps({name: sha256_file(ROOMS / name) for name in CODE}))
+    """Hash of the sources that turn a row into an example, and of the versions of what they call."""
+    return sha256_text(
+        json.dumps({name: sha256_file(ROOMS / name) for name in CODE} | {name: version(name) for name in CALLED})
+    )
