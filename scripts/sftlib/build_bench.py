@@ -24,7 +24,7 @@ from . import build, build_backend, build_data, console
 from .bench.honesty import Outcome
 from .bench.work import FIRST, ROWS, Work, read_work
 from .build import Text
-from .chat.rendering import Rendered, render_split
+from .chat.rendering import Rendered, render_rows
 from .chat.stored import read_split
 from .config.schema import Config
 from .config.writing import to_yaml
@@ -139,7 +139,8 @@ def _choose(config: Config, text: Text, path: Path, most: int) -> _Chosen:
     """The first rows that everyone can train on."""
     split = read_split(path)
     by_source = {row.source: row for row in split.rows}
-    rendered = [one for one in render_split(split, text.template, config.data.max_rejected) if len(one.spans) == 1]
+    rendered = render_rows(split.rows, text.template, config.data.max_rejected, path.stem)
+    rendered = [one for one in rendered if len(one.spans) == 1]
     examples = encode(rendered, text.tokenizer)
     fitting = [
         (one, example)
