@@ -43,8 +43,10 @@ from .model.tokenizer import end_of_turn_ids, load_tokenizer, read_generation_co
 from .run.launch import find_launch
 from .tokens import showing
 from .tokens.cache import CacheKey, cached_examples, tokenizer_digest
+from .tokens.columns import Columns, in_columns
 from .tokens.dataset import ExampleDataset
-from .tokens.examples import Example, Tally, encode, tally
+from .tokens.encoding import encode_columns
+from .tokens.examples import Tally, tally
 from .tokens.length import LengthReport, apply_length_policy
 from .tokens.pairs import apply_pair_length_policy, encode_pairs
 from .tokens.remarks import Remarks
@@ -174,15 +176,15 @@ def encode_split(config: Config, text: Text, name: str, path: Path) -> Encoded:
     """Render and encode a split, or take it from the cache."""
     digest = sha256_file(require_split(path))
 
-    def make(remarks: Remarks) -> Iterator[Example]:
+    def make(remarks: Remarks) -> Iterator[Columns]:
         rows = remarks.watch_rows(split_rows(path), text.template.markers)
         if text.decoder_start is not None:
             rows = remarks.watch_answers(one_answer_each(rows), text.tokenizer)
         rendered = render_rows(remarks.watch_asked(rows), text.template, config.data.max_rejected, path.stem)
         if text.decoder_start is None:
-            return encode(rendered, text.tokenizer)
+            return encode_columns(rendered, text.tokenizer)
         examples = encode_pairs(rendered, text.tokenizer, text.decoder_start)
-        return remarks.watch_examples(examples, text.tokenizer.unk_token_id)
+        return in_columns(remarks.watch_examples(examples, text.tokenizer.unk_token_id))
 
     key = CacheKey(
         digest, text.template.identity, tokenizer_digest(text.stored.folder),

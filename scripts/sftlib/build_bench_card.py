@@ -41,7 +41,7 @@ from .files import write_jsonl, write_text
 from .memory.probe import find_device
 from .model.adapters import find_target_modules
 from .model.miniature import copy_tokenizer, write_random_model
-from .tokens.examples import encode
+from .tokens.encoding import encode
 from .units import GIB
 
 RATE, RANK = 1e-4, 16

@@ -29,7 +29,8 @@ from .chat.stored import read_split
 from .config.schema import Config
 from .errors import ConfigError, DataError
 from .memory.probe import find_device
-from .tokens.examples import Example, encode
+from .tokens.encoding import encode
+from .tokens.examples import Example
 
 UNSEEN_SHARE = 0.2  # of the raw rows, by whole questions
 

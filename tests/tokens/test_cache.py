@@ -12,6 +12,7 @@ import pytest
 
 from sftlib.tokens import cache
 from sftlib.tokens.cache import CacheKey, cached_examples, code_version, tokenizer_digest
+from sftlib.tokens.columns import Columns, in_columns
 from sftlib.tokens.examples import Example
 from sftlib.tokens.remarks import Remarks
 
@@ -27,10 +28,10 @@ class Maker:
     def __init__(self, examples: list[Example]) -> None:
         self.examples, self.calls = examples, 0
 
-    def __call__(self, remarks: Remarks) -> list[Example]:
+    def __call__(self, remarks: Remarks) -> Iterator[Columns]:
         self.calls += 1
         remarks.asked = len(self.examples)
-        return self.examples
+        return in_columns(self.examples)
 
 
 @pytest.mark.parametrize("examples", [EXAMPLES, []])
@@ -71,6 +72,16 @@ def test_changed_code_makes_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len(set(versions)) == len(cache.CODE) + 1
 
 
+@pytest.mark.parametrize("name", cache.CALLED)
+def test_another_version_of_a_library_makes_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest, version = KEY.digest(), cache.version
+    monkeypatch.setattr(cache, "version", lambda called: version(called) + (".1" if called == name else ""))
+    code_version.cache_clear()
+    other = KEY.digest()
+    code_version.cache_clear()
+    assert other != digest
+
+
 def test_every_tokenizer_file_counts(tmp_path: Path, tiny_model: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((tiny_model / name).read_bytes())
@@ -97,8 +108,8 @@ def test_a_broken_file_is_made_again(tmp_path: Path, keep: int, capsys: pytest.C
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
-    def fail(remarks: Remarks) -> Iterator[Example]:
-        yield EXAMPLES[0]
+    def fail(remarks: Remarks) -> Iterator[Columns]:
+        yield Columns.of(EXAMPLES)
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -116,6 +127,45 @@ def test_old_files_go(tmp_path: Path) -> None:
     cached_examples(tmp_path, keys[-1], maker)
     left = {file.stem for file in tmp_path.iterdir()}
     assert left == {key.digest() for key in (keys[1], *keys[3:])}
+
+
+def test_what_earlier_versions_and_killed_writes_left_goes(tmp_path: Path) -> None:
+    digest = KEY.digest()
+    gone = [f"{digest}.safetensors", f".{digest}.arrow.x7.tmp"]
+    kept = ["probe.json", "notes.safetensors", f".{digest}.arrow.y8.tmp"]
+    for name in (*gone, *kept):
+        (tmp_path / name).write_text("")
+    (tmp_path / "unsloth").mkdir()
+    for name in (*gone, *kept[:2], "unsloth"):
+        os.utime(tmp_path / name, (0, 0))
+    cached_examples(tmp_path, KEY, Maker(EXAMPLES))
+    assert {path.name for path in tmp_path.iterdir()} == {f"{digest}.arrow", "unsloth", *kept}
+
+
+def test_files_that_others_delete_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process sweeps the same folder, at the worst moments."""
+    maker = Maker(EXAMPLES)
+    keys = [dataclasses.replace(KEY, rows=str(number)) for number in range(cache.KEPT + 3)]
+    for age, key in enumerate(keys[:-1]):
+        cached_examples(tmp_path, key, maker)
+        os.utime(tmp_path / f"{key.digest()}.arrow", (age, age))
+    files, unlink = Path.iterdir, Path.unlink
+
+    def listed(folder: Path) -> Iterator[Path]:
+        yield from [*files(folder), folder / f"{'0' * 64}.arrow"]  # the last is gone when it is looked at
+
+    def gone(path: Path) -> None:
+        unlink(path)
+        unlink(path)
+
+    monkeypatch.setattr(Path, "iterdir", listed)
+    monkeypatch.setattr(Path, "unlink", gone)
+    cached_examples(tmp_path, keys[-1], maker)
+    assert len(list(files(tmp_path))) == cache.KEPT
+    used = tmp_path / f"{keys[-1].digest()}.arrow"
+    monkeypatch.setattr(os, "utime", lambda path: os.stat(tmp_path / "gone"))
+    assert list(cached_examples(tmp_path, keys[-1], maker)) == EXAMPLES
+    assert used.is_file()
 
 
 def test_twenty_thousand_examples_come_back_as_they_were(tmp_path: Path) -> None:

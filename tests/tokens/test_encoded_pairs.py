@@ -14,6 +14,7 @@ from sftlib.chat.rendering import Rendered
 from sftlib.chat.stored import RenderedPair
 from sftlib.tokens.cache import CacheKey, cached_examples
 from sftlib.tokens.collate import collate
+from sftlib.tokens.columns import in_columns
 from sftlib.tokens.examples import Example
 from sftlib.tokens.pairs import apply_pair_length_policy, encode_pairs
 from sftlib.tokens.remarks import Remarks
@@ -138,5 +139,5 @@ def test_what_a_t5_cannot_spell_is_said(tokenizer, monkeypatch: pytest.MonkeyPat
 
 def test_the_cache_gives_the_two_parts_back(tmp_path: Path) -> None:
     key = CacheKey("rows", "template", "tokenizer", "-")
-    cached_examples(tmp_path, key, lambda remarks: ROWS)
+    cached_examples(tmp_path, key, lambda remarks: in_columns(ROWS))
     assert list(cached_examples(tmp_path, key, lambda remarks: pytest.fail("made again"))) == ROWS

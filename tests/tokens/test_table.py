@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sftlib.tokens.columns import ROWS, in_columns
 from sftlib.tokens.examples import IGNORED, Example
 from sftlib.tokens.remarks import Found, Remarks
-from sftlib.tokens.table import ROWS, ExampleTable, open_table, write_table
+from sftlib.tokens.table import ExampleTable, open_table, write_table
 
 X = IGNORED
 
@@ -52,7 +53,7 @@ def test_rows_of_several_record_batches_in_any_order(tmp_path: Path) -> None:
     rows = [example(dice.choices([True, False], k=dice.randrange(9)), row) for row in range(2 * ROWS + 3)]
     remarks = Remarks(rows=7, asked=9, marked=Found(2, ["a:1", "a:5"]))
     with open(tmp_path / "t.arrow", "wb") as stream:
-        write_table(stream, rows, remarks)
+        write_table(stream, in_columns(rows), remarks)
     table = open_table(tmp_path / "t.arrow")
     assert (len(table), table.remarks) == (len(rows), remarks)
     for row in [0, ROWS - 1, ROWS, 2 * ROWS, 2 * ROWS + 2, *dice.choices(range(len(rows)), k=200)]:
@@ -68,7 +69,7 @@ def test_rows_of_several_record_batches_in_any_order(tmp_path: Path) -> None:
 def test_a_file_is_mapped_and_not_read(tmp_path: Path) -> None:
     ids = list(range(2000))
     with open(tmp_path / "t.arrow", "wb") as stream:
-        write_table(stream, (Example(ids, [X, *ids[1:]], "a:1") for _ in range(500)), Remarks())
+        write_table(stream, in_columns(Example(ids, [X, *ids[1:]], "a:1") for _ in range(500)), Remarks())
     assert (tmp_path / "t.arrow").stat().st_size > 4 * 2000 * 500
     before = pa.total_allocated_bytes()
     table = open_table(tmp_path / "t.arrow")

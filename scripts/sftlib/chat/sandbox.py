@@ -9,7 +9,7 @@ which goes wrong when the body sits in a macro, a {% set %} block or a filter; t
 even they do not come out as the same text, there are no ranges rather than wrong ones.
 
     jinja = compile_template("{{ q }}{% generation %}{{ a }}!{% endgeneration %}", "x.jinja")
-    render_ranges(jinja, "x.jinja", q="2+2?", a="4")  ->  ("2+2?4!", [(4, 6)])
+    find_ranges(lambda marks: render(jinja, "x.jinja", q="2+2?", a="4", **{MARKS: marks}))  ->  ("2+2?4!", [(4, 6)])
 
 Worst bug: a text that differs from the one transformers renders (tests/chat/test_templates.py).
 """
@@ -33,6 +33,7 @@ import jinja2.sandbox
 from ..errors import DataError, ModelError
 
 MARKS = "_generation_marks"  # the variable that carries the two marks into a render
+Sandbox = jinja2.sandbox.ImmutableSandboxedEnvironment
 UNASSIGNED = [*range(0xFDD0, 0xFDF0), *range(0xE000, 0xF900)]  # noncharacters, then private use: texts hold neither
 
 
@@ -54,13 +55,22 @@ class GenerationTag(jinja2.ext.Extension):
     @jinja2.pass_context
     def _body(self, context: jinja2.runtime.Context, caller: Callable[[], str]) -> str:
         opening, closing = context.get(MARKS, ("", ""))
-        return f"{opening}{caller()}{closing}"
+        return context.environment.concat((opening, caller(), closing))
+
+
+def environment(kind: type[Sandbox] = Sandbox) -> Sandbox:
+    """Jinja as transformers sets it up for chat templates."""
+    jinja = kind(trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, jinja2.ext.loopcontrols])
+    jinja.filters["tojson"] = _to_json
+    jinja.globals["raise_exception"] = _refuse
+    jinja.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    return jinja
 
 
 def compile_template(source: str, origin: str) -> jinja2.Template:
     """Compile `source`; a syntax error is a ModelError at `origin:line`."""
     try:
-        template = _environment().from_string(source)
+        template = environment().from_string(source)
         template.globals = dict(template.globals)  # jinja copies them a render, and its ChainMap is slow to copy
         return template
     except jinja2.TemplateSyntaxError as error:
@@ -73,12 +83,12 @@ def compile_template(source: str, origin: str) -> jinja2.Template:
 
 def undeclared_variables(source: str) -> set[str]:
     """The names that the template takes from outside."""
-    return jinja2.meta.find_undeclared_variables(_environment().parse(source))
+    return jinja2.meta.find_undeclared_variables(environment().parse(source))
 
 
 def has_generation_tag(source: str) -> bool:
     """Whether the template marks what the model says."""
-    calls = _environment().parse(source).find_all(jinja2.nodes.ExtensionAttribute)
+    calls = environment().parse(source).find_all(jinja2.nodes.ExtensionAttribute)
     return any(call.identifier == GenerationTag.identifier for call in calls)
 
 
@@ -104,14 +114,15 @@ def render(template: jinja2.Template, origin: str, row: str = "", **variables: A
         ) from error
 
 
-def render_ranges(
-    template: jinja2.Template, origin: str, row: str = "", **variables: Any
-) -> tuple[str, list[tuple[int, int]] | None]:
-    """Render, and find the ranges of the {% generation %} bodies; None where the marks do not come out intact."""
-    text = render(template, origin, row, **variables)
+def find_ranges(run: Callable[[tuple[str, str]], str]) -> tuple[str, list[tuple[int, int]] | None]:
+    """Render, and find the ranges of the {% generation %} bodies; None where the marks do not come out intact.
+
+    run: renders with these two marks as the variable MARKS.
+    """
+    text = run(("", ""))
     opening = unused_mark(text)
     closing = unused_mark(text, opening)
-    marked = render(template, origin, row, **variables, **{MARKS: (opening, closing)})
+    marked = run((opening, closing))
     if marked.replace(opening, "").replace(closing, "") != text:
         return text, None
     found = list(re.finditer(f"[{opening}{closing}]", marked))
@@ -124,16 +135,6 @@ def render_ranges(
 def unused_mark(*texts: str) -> str:
     """A character that none of the texts holds and that no filter takes for white space."""
     return next(chr(code) for code in UNASSIGNED if not any(chr(code) in text for text in texts))
-
-
-def _environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, jinja2.ext.loopcontrols]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment
 
 
 def _refuse(message: str) -> str:

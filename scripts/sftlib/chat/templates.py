@@ -20,14 +20,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
+
+import jinja2
 
 from .. import console
 from ..errors import DataError, ModelError
 from ..files import ROOT
-from . import pairs, sandbox
+from . import pairs, sandbox, tracing
 
 SHIPPED = ROOT / "chat_templates"
 DEFAULT_MARKERS = ("<|im_start|>", "<|im_end|>")  # without them as single tokens, default.jinja could not end an answer
@@ -82,6 +84,7 @@ class ChatTemplate:
         self.masks_compared = 0  # kept by `rendering`: conversations on which both ways to mask were compared
         self._label = "the model's own chat template" if origin == "model" else origin
         self._jinja = sandbox.compile_template(source, self._label)
+        self._traces = tracing.Traces(source)
         self.style = _style(source, self._label)
         self.has_generation = self.style == "messages" and sandbox.has_generation_tag(source)
         self._marker = any_of(self.markers)
@@ -99,13 +102,13 @@ class ChatTemplate:
         """
         if self.style == "simple":
             return "".join(self._simple_turns(messages, row))
-        return sandbox.render(self._jinja, self._label, row, **self._variables(messages, add_generation_prompt))
+        return self._rendered(messages, add_generation_prompt, row)
 
     def render_ranges(
         self, messages: Sequence[dict[str, Any]], *, row: str = ""
     ) -> tuple[str, list[tuple[int, int]] | None]:
         """The text and the ranges of its {% generation %} bodies; None where they cannot be told for certain."""
-        return sandbox.render_ranges(self._jinja, self._label, row, **self._variables(messages, False))
+        return sandbox.find_ranges(lambda marks: self._rendered(messages, False, row, marks))
 
     def first_marker(self, text: str) -> re.Match[str] | None:
         """The first special token in `text`."""
@@ -116,23 +119,37 @@ class ChatTemplate:
         stripped = text.rstrip()
         return len(stripped) if any(stripped.endswith(marker) for marker in self.markers if marker) else None
 
-    def _variables(self, messages: Sequence[dict[str, Any]], add_generation_prompt: bool) -> dict[str, Any]:
-        """What transformers passes to a template, when there are neither tools nor documents."""
-        return {
-            **self.special_tokens,
-            "messages": list(messages),
-            "tools": None,
-            "documents": None,
-            "add_generation_prompt": add_generation_prompt,
-        }
+    def _rendered(
+        self,
+        messages: Sequence[dict[str, Any]],
+        add_generation_prompt: bool,
+        row: str,
+        marks: tuple[str, str] = ("", ""),
+    ) -> str:
+        """The text, with what transformers passes to a template when there are neither tools nor documents."""
+
+        def run(jinja: jinja2.Template, messages: Sequence[dict[str, Any]]) -> str:
+            return sandbox.render(
+                jinja, self._label, row, **self.special_tokens, messages=list(messages), tools=None, documents=None,
+                add_generation_prompt=add_generation_prompt, **{sandbox.MARKS: marks},
+            )  # fmt: skip
+
+        if not all(len(message) == 2 and type(message.get("content")) is str for message in messages):
+            return run(self._jinja, messages)  # calls, names and the like: too many shapes
+        roles = [message["role"] for message in messages]
+
+        def run_with(jinja: jinja2.Template, contents: Sequence[Any]) -> str:
+            return run(jinja, [{"role": role, "content": one} for role, one in zip(roles, contents, strict=True)])
+
+        shape = (add_generation_prompt, marks, *roles)
+        return self._traces.render(shape, [message["content"] for message in messages], run_with, self._jinja)
 
     def _simple_turns(self, messages: Sequence[dict[str, Any]], row: str) -> Iterable[str]:
         for index, (system, user, answer) in enumerate(_single_turns(messages, self._label, row)):
-            names = {**self.special_tokens, "system": system, "user": user}
-            if index:
-                names["bos_token"] = ""
+            names = self.special_tokens | ({"bos_token": ""} if index else {})
+            run = partial(self._simple_turn, names, row)
             place = sandbox.unused_mark(system, user)
-            shape = sandbox.render(self._jinja, self._label, row, **names, assistant=place)
+            shape = self._traces.render(bool(index), (system, user, place), run, self._jinja)
             before, found, after = shape.partition(place)
             if not found or place in after:
                 raise ModelError(
@@ -144,7 +161,7 @@ class ChatTemplate:
             if answer is None:
                 yield before.rstrip(" ")
                 continue
-            text = sandbox.render(self._jinja, self._label, row, **names, assistant=answer)
+            text = self._traces.render(bool(index), (system, user, answer), run, self._jinja)
             if not (text.startswith(before) and text.endswith(after) and len(text) >= len(before) + len(after)):
                 raise ModelError(
                     "The chat template changes more than the answer when the answer changes.",
@@ -154,6 +171,10 @@ class ChatTemplate:
                 )
             end = len(text) - len(after)
             yield text if self.first_marker(after) else text[:end] + self._eos() + after
+
+    def _simple_turn(self, names: Mapping[str, str], row: str, jinja: jinja2.Template, contents: Sequence[Any]) -> str:
+        system, user, answer = contents
+        return sandbox.render(jinja, self._label, row, **names, system=system, user=user, assistant=answer)
 
     def _eos(self) -> str:
         eos = self.special_tokens.get("eos_token")

@@ -24,7 +24,8 @@ import numpy as np
 
 from ..chat.pairs import last_pair
 from ..chat.rendering import Rendered
-from .examples import IGNORED, Example, encode
+from .encoding import encode
+from .examples import IGNORED, Example
 from .length import LengthReport
 from .table import ExampleTable
 

@@ -1,6 +1,6 @@
 """Examples as columns of an Arrow file that is mapped into memory: however many there are, memory holds a few.
 
-In: examples one after another, and what was remarked of them. Out: a `ExampleTable`, a sequence that makes an `Example`
+In: columns of ROWS examples, and what was remarked of them. Out: a `ExampleTable`, a sequence that makes an `Example`
 when it is asked for one, with the sums that everyone needs as arrays: lengths, supervised tokens and the like.
 
     file     record batches of ROWS rows: ids [[5, 6, 2], ...], trained [[1, 3], ...], source ["raw.jsonl:17", ...], ...
@@ -15,7 +15,6 @@ Worst bug: an example that comes back with another's tokens or labels (tests/tok
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -25,10 +24,10 @@ from typing import IO, overload
 import numpy as np
 import pyarrow as pa
 
+from .columns import ROWS, Columns, in_columns, places
 from .examples import IGNORED, Example
 from .remarks import Remarks
 
-ROWS = 1000  # a record batch: some hundred kilobytes
 REMARKS = b"remarks"
 COUNTS = ("straddling", "stray_ends", "decoder_at")
 SCHEMA = pa.schema(
@@ -68,7 +67,7 @@ class ExampleTable(Sequence[Example]):
     def of(cls, examples: Iterable[Example]) -> ExampleTable:
         """A table in memory."""
         sink = pa.BufferOutputStream()
-        write_table(sink, examples, Remarks())
+        write_table(sink, in_columns(examples), Remarks())
         return cls(pa.ipc.open_file(sink.getvalue()))
 
     def __len__(self) -> int:
@@ -127,13 +126,12 @@ class ExampleTable(Sequence[Example]):
         return Example(ids, labels, *others)
 
 
-def write_table(stream: IO[bytes] | pa.NativeFile, examples: Iterable[Example], remarks: Remarks) -> None:
+def write_table(stream: IO[bytes] | pa.NativeFile, parts: Iterable[Columns], remarks: Remarks) -> None:
     """Write examples as they come; the remarks, which may grow until the last has come, behind them."""
-    rest = iter(examples)
     with pa.ipc.new_file(stream, SCHEMA) as writer:
-        while some := list(itertools.islice(rest, ROWS)):
-            writer.write_batch(_batch(some))
-        writer.write_batch(_batch([]), custom_metadata={REMARKS: json.dumps(asdict(remarks)).encode()})
+        for part in parts:
+            writer.write_batch(_batch(part))
+        writer.write_batch(_batch(Columns.of([])), custom_metadata={REMARKS: json.dumps(asdict(remarks)).encode()})
 
 
 def open_table(path: Path) -> ExampleTable:
@@ -141,24 +139,17 @@ def open_table(path: Path) -> ExampleTable:
     return ExampleTable(pa.ipc.open_file(pa.memory_map(str(path))))
 
 
-def _batch(examples: Sequence[Example]) -> pa.RecordBatch:
-    starts = _starts(len(one.input_ids) for one in examples)
-    ids, labels = (
-        np.fromiter(itertools.chain.from_iterable(lists), np.int32, count=starts[-1])
-        for lists in ((one.input_ids for one in examples), (one.labels for one in examples))
-    )
-    bounds, counts = _runs(labels != IGNORED, starts)
-    assert np.array_equal(ids[labels != IGNORED], labels[labels != IGNORED]), "a label that is another token"
-    sources = [one.source.encode("utf-8", "backslashreplace") for one in examples]  # half surrogates in a file's name
-    is_complete = np.packbits(np.fromiter((one.is_complete for one in examples), np.bool_), bitorder="little")
+def _batch(part: Columns) -> pa.RecordBatch:
+    bounds, counts = _runs(part.trained, part.starts)
+    sources = [one.encode("utf-8", "backslashreplace") for one in part.sources]  # half surrogates in a file's name
+    is_complete = np.packbits(part.is_complete, bitorder="little")
     columns = [
-        _lists(starts, ids),
-        _lists(_starts(counts), bounds),
-        pa.Array.from_buffers(pa.string(), len(examples), _buffers(_starts(map(len, sources)), b"".join(sources))),
-        pa.Array.from_buffers(pa.bool_(), len(examples), _buffers(is_complete)),
+        _lists(part.starts, part.ids),
+        _lists(places(counts), bounds),
+        pa.Array.from_buffers(pa.string(), len(part), _buffers(places(map(len, sources)), b"".join(sources))),
+        pa.Array.from_buffers(pa.bool_(), len(part), _buffers(is_complete)),
+        *(_numbers(getattr(part, name)) for name in COUNTS),
     ]
-    for name in COUNTS:
-        columns.append(_numbers(np.fromiter((getattr(one, name) for one in examples), np.int32)))
     return pa.record_batch(columns, schema=SCHEMA)
 
 
@@ -173,10 +164,6 @@ def _runs(trained: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarr
     row_of = np.searchsorted(starts, begins, side="right") - 1
     bounds = np.stack((begins - starts[row_of], ends - starts[row_of]), axis=1).astype(np.int32).ravel()
     return bounds, 2 * np.bincount(row_of, minlength=len(starts) - 1)
-
-
-def _starts(lengths: Iterable[int]) -> np.ndarray:
-    return np.fromiter(itertools.accumulate(lengths, initial=0), np.int32)
 
 
 def _nested(part: pa.RecordBatch, name: str) -> tuple[np.ndarray, np.ndarray]:
