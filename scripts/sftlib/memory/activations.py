@@ -24,8 +24,9 @@ except in mode full, which holds float32 hidden states, so that autocast makes a
 adapter (mode full: the weights) cast to e, the last norm, the rotary tables. With gradient checkpointing only the input
 of each block is kept, and one block is recomputed at a time; with offload these inputs are in main memory.
 
-Assumed: text only; no packing; no mask but that of a sliding window (learn/logprobs.py gives none to a causal model; an
-encoder gets one unless a micro-batch has one row); all blocks alike.
+Assumed: text only; no mask but that of a sliding window and of a packed row, which is one row of all tokens to
+everything here (learn/logprobs.py gives none to a causal model; an encoder gets one unless a micro-batch has one row);
+all blocks alike.
 Not in here: gradients and buffers that live for a moment (estimate.py).
 
 Worst bug: a term that grows with the length and is missing (tests/memory/test_activations.py measures them all).
@@ -53,7 +54,7 @@ class Pass:
         rows, length: of the micro-batch, padding included.
         width: bytes of the compute dtype; 2 means autocast.
         dropout: of the adapter; above 0 each adapter keeps its own input and what was dropped.
-        is_padded: rows differ in length, and attention is told by a mask.
+        is_padded: attention is told by a mask: as rows differ in length, or which examples a packed row is of.
         target_length: of what a decoder beside an encoder reads (pairs.py); 0 where there is one stack.
     """
 

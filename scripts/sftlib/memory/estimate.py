@@ -70,6 +70,7 @@ class Setup:
         softmax_bytes: of its rows that are in float32 at once (learn.logprobs.SOFTMAX_BYTES).
         device: a CPU keeps other things than CUDA here and there, and is what tests can measure.
         offload: what checkpointing keeps of each block waits in main memory.
+        packing: the rows of a micro-batch are one row of all their tokens.
     """
 
     mode: Mode
@@ -89,12 +90,14 @@ class Setup:
     device: Literal["cuda", "cpu"] = "cuda"
     target_length: int = 0
     offload: bool = False
+    packing: bool = False
 
     def forward(self) -> Pass:
         """A forward pass over one micro-batch."""
+        rows, length = (1, self.rows * self.length) if self.packing else (self.rows, self.length)
         return Pass(
-            self.mode, self.rank, self.rows, self.length, self.width, self.device, self.dropout,
-            self.rows > 1 and self.target_length > 0, self.target_length,
+            self.mode, self.rank, rows, length, self.width, self.device, self.dropout,
+            self.rows > 1 and (self.packing or self.target_length > 0), self.target_length,
         )  # fmt: skip
 
 
