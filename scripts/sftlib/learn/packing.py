@@ -13,6 +13,9 @@ for sdpa and eager (a square of all tokens, of which most is empty), blocks for 
 which is handed them ready made, as finding them would make the GPU wait in every layer. That a model really does so is
 nobody's promise: ALiBi, linear attention and state spaces know nothing of positions, so `verify_packing` looks.
 
+With sdpa and eager a number that is not finite reaches its neighbours all the same (0 x NaN is NaN): such a step is
+left out as ever, and all rows of the micro-batch are named.
+
 Nothing here waits for the GPU: lengths come from the collator, on the host.
 
 Worst bug: an example that sees its neighbour (tests/learn/test_packing.py).

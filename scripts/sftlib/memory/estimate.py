@@ -232,9 +232,14 @@ def _loss(shape: ModelShape, setup: Setup, casts: int) -> int:
 
 
 def _block_gradients(shape: ModelShape, setup: Setup) -> int:
-    """Gradients on their way through the widest part of a block, the MLP: of the adapter's and of the layer's input."""
+    """Gradients on their way through the widest part of a block, the MLP: of the adapter's and of the layer's input.
+
+    Eager attention is as wide as the row is long.
+    """
     run = setup.forward()  # the encoder's is the longer one as a rule
     wide = 2 * run.width * shape.intermediate
+    if shape.attention == "eager":
+        wide += run.width * shape.heads * run.length
     if shape.norm == "gemma":  # its norms multiply in float32, and so do their gradients
         wide += 4 * shape.hidden
     if setup.mode == "full":
