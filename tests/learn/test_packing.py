@@ -21,13 +21,15 @@ from transformers.integrations.flex_attention import WrappedFlexAttention
 from sftlib.errors import ModelError
 from sftlib.learn.logprobs import hidden_states, output_head, supervised, token_logprobs
 from sftlib.learn.packing import pack, verify_packing
+from sftlib.model import varlen
 from sftlib.tokens.collate import collate
 from sftlib.tokens.dataset import ExampleDataset
 from sftlib.tokens.examples import IGNORED, Example
 
-KERNELS = ("sdpa", "eager", "flex_attention", "flash_attention_2")
+KERNELS = ("sdpa", "eager", "flex_attention", "flash_attention_2", "varlen")
 WITHOUT = (  # no flex in transformers; its flash asks a float32 GPT-2 for a linear layer, which it has not
-    ("stablelm", "flex_attention"), ("gpt2", "flex_attention"), ("gpt2", "flash_attention_2"),
+    ("stablelm", "flex_attention"), ("gpt2", "flex_attention"), ("gpt2", "flash_attention_2"), ("gpt2", "varlen"),
+    ("gemma2", "varlen"), ("stablelm", "varlen"),  # refused, see below
 )  # fmt: skip
 PAIRS = [(family, kernel) for family in MORE for kernel in KERNELS if (family, kernel) not in WITHOUT]
 
@@ -61,6 +63,13 @@ def flash_rows(q_BTHD, k_BTHD, v_BTHD, **options: Any):
     return flash_varlen(*given, borders, borders, length, length, **options).unflatten(0, (rows, length))
 
 
+def torch_varlen(q, k, v, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size, enable_gqa):
+    """As `torch.nn.attention.varlen.varlen_attn`."""
+    assert enable_gqa
+    assert window_size[1] == 0  # what comes later is not seen
+    return flash_varlen(q, k, v, cu_seq_q, cu_seq_k, max_q, max_k, True, scale, window_size)
+
+
 @pytest.fixture
 def with_kernel(monkeypatch: pytest.MonkeyPatch):
     """A function that builds a family with a kernel, a GPU's included."""
@@ -73,6 +82,8 @@ def with_kernel(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(flash, name, function, raising=False)
     monkeypatch.setattr(flash, "_process_flash_kwargs_fn", flash._lazy_define_process_function(flash_varlen))
     monkeypatch.setattr(flash, "_loaded_implementation", "flash_attention_2")
+    monkeypatch.setattr(varlen, "varlen_attn", torch_varlen)
+    varlen.register()
 
     def make(family: str, kernel: str) -> nn.Module:
         if not kernel.startswith("flash"):
@@ -144,6 +155,7 @@ def test_borders_are_for_those_that_read_them(with_kernel) -> None:
     lengths = make_rows(3).lengths
     assert packed["cu_seq_lens_q"].tolist() == [0, lengths[0], lengths[0] + lengths[1], sum(lengths)]
     assert packed["max_length_k"] == max(lengths)
+    assert "cu_seq_lens_q" in pack(with_kernel("llama", "varlen"), collated(make_rows(3)))
     assert "cu_seq_lens_q" not in pack(with_kernel("llama", "flex_attention"), collated(make_rows(3)))
 
 
@@ -187,6 +199,36 @@ def test_who_does_not_is_refused(model, seen: str) -> None:
     assert "train.packing to false" in caught.value.cure
 
 
+def test_who_does_not_hand_the_borders_on_is_refused(with_kernel) -> None:
+    """StableLM in transformers 5.17 keeps them from its attention: no mask and no borders would be one long example."""
+    with pytest.raises(ModelError, match="StableLmForCausalLM lets an example in a packed row see its neighbour"):
+        verify_packing(with_kernel("stablelm", "varlen"))
+
+
+def test_what_varlen_does_not_do_is_refused(with_kernel) -> None:
+    with pytest.raises(ModelError, match="Gemma2Attention caps its attention scores, which varlen attention does not"):
+        verify_packing(with_kernel("gemma2", "varlen"))
+    model = with_kernel("llama", "varlen").train()
+    for layer in model.model.layers:
+        layer.self_attn.attention_dropout = 0.1
+    with pytest.raises(ModelError, match="drops out 10% of its attention"):
+        hidden_states(model, collated(make_rows(2)))
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral"])
+def test_varlen_answers_as_sdpa_does(family: str, with_kernel) -> None:
+    """Of prompts of two lengths, padded on the left; and of whole rows, where a window is shorter than they are."""
+    ids = torch.tensor([[0, 0, 0, 5, 6, 7, 8, 9, 10, 11], [3, 4, 5, 6, 7, 8, 9, 10, 11, 12]])
+    answers, rows = [], []
+    for kernel in ("sdpa", "varlen"):
+        model = with_kernel(family, kernel)
+        given = {"input_ids": ids, "attention_mask": (ids != 0).long()}
+        answers.append(model.generate(**given, max_new_tokens=6, do_sample=False).tolist())
+        rows.append(hidden_states(model, {"input_ids": ids}))
+    assert answers[0] == answers[1]
+    torch.testing.assert_close(rows[0], rows[1], rtol=1e-5, atol=1e-6)
+
+
 def test_positions_that_go_on_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model whose attention is right, and whose embeddings of positions count through."""
     model = build("gpt2", "sdpa")
@@ -198,8 +240,9 @@ def test_positions_that_go_on_are_refused(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="flash and compiled flex attention need a CUDA GPU")
-@pytest.mark.parametrize("kernel", ["flex_attention", "flash_attention_2", "flash_attention_3"])
+@pytest.mark.parametrize("kernel", ["varlen", "flex_attention", "flash_attention_2", "flash_attention_3"])
 def test_on_a_gpu_the_real_kernels_keep_rows_apart(kernel: str) -> None:
+    varlen.register()
     try:
         model = build("llama", kernel, head_dim=16).bfloat16().cuda()
     except ImportError as error:

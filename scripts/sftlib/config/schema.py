@@ -50,10 +50,11 @@ class ModelSection(Section):
         None, description="Longest answer of a seq2seq model, in tokens, its end included; `null`: as max_seq_len."
     )
     attn_implementation: Literal[
-        "auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"
+        "auto", "sdpa", "eager", "varlen", "flex_attention", "flash_attention_2", "flash_attention_3"
     ] = Field(
-        "auto", description="Attention kernel of transformers. `auto`: sdpa. flash_attention and flex_attention need a "
-        "GPU, flash_attention a package besides.",
+        "auto", description="Attention kernel. `auto`: sdpa. `varlen`: PyTorch's own flash kernel, told the borders of "
+        "examples; it and flash_attention need an NVIDIA GPU of Ampere or later, flash_attention a package besides; "
+        "flex_attention is compiled at the first step, on a GPU. See train.packing.",
     )  # fmt: skip
 
 
@@ -149,8 +150,8 @@ class TrainSection(Section):
         "auto",
         description="Lay the examples of a micro-batch one after another in one row, without padding: none sees "
         "another, positions begin anew with each, and the batch, the loss and the gradient stay the same. `auto`: with "
-        "flash_attention and flex_attention, which leave out what is not seen; sdpa and eager compute it, and padding "
-        "costs them less. Not with seq2seq or unsloth.",
+        "varlen, flash_attention and flex_attention, which leave out what is not seen; sdpa and eager compute it, and "
+        "padding costs them less. Not with seq2seq or unsloth.",
     )
     logging_steps: Count = Field(
         5, description="Steps between two records in metrics.jsonl, train_log.csv and TensorBoard."

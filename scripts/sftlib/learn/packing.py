@@ -9,8 +9,8 @@ and the same loss.
     ->  input_ids [[5, 6, 7, 8, 9]]  position_ids [[0, 1, 2, 0, 1]]  rows [[0, 0, 0, 1, 1]]
 
 No attention mask is given. Where positions begin anew transformers lets attention begin anew: it makes a mask of them
-for sdpa and eager (a square of all tokens, of which most is empty), blocks for flex_attention, and borders for flash,
-which is handed them ready made, as finding them would make the GPU wait in every layer. That a model really does so is
+for sdpa and eager (a square of all tokens, of which most is empty) and blocks for flex_attention; flash and varlen are
+handed borders ready made, as finding them would make the GPU wait in every layer. That a model really does so is
 nobody's promise: ALiBi, linear attention and state spaces know nothing of positions, so `verify_packing` looks.
 
 With sdpa and eager a number that is not finite reaches its neighbours all the same (0 x NaN is NaN): such a step is
@@ -32,6 +32,7 @@ from torch import nn
 from transformers.utils.generic import is_flash_attention_requested
 
 from ..errors import ModelError
+from ..model import varlen
 from ..tokens.examples import IGNORED
 from .logprobs import causal_model, hidden_states
 from .undisturbed import undisturbed
@@ -41,7 +42,7 @@ ROUNDING = 16  # roundings of the dtype that another order of additions may come
 
 
 def pack(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
-    """`input_ids`, `position_ids`, `labels` and `rows`, each [1, N]; for flash attention the borders besides.
+    """`input_ids`, `position_ids`, `labels` and `rows`, each [1, N]; for flash and varlen the borders besides.
 
     batch: `input_ids`, `labels` and `attention_mask`, [B, T], and `lengths`, a number an example.
     """
@@ -59,7 +60,7 @@ def pack(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
         "input_ids": ids_BT.flatten()[from_N][None], "position_ids": positions_N[None], "labels": labels_N[None],
         "rows": rows_N[None],
     }  # fmt: skip
-    if is_flash_attention_requested(causal_model(model).config):
+    if _reads_borders(causal_model(model)):
         borders = torch.cat([ends_B.new_zeros(1), ends_B]).int()
         packed |= {"cu_seq_lens_q": borders, "cu_seq_lens_k": borders}
         packed |= {"max_length_q": longest, "max_length_k": longest}
@@ -103,6 +104,10 @@ def verify_packing(model: nn.Module) -> None:
             f"{name} makes other hidden states of an example in a packed row than of the same one alone: they differ "
             f"by {share:.3g} of their size, rounding explains {ROUNDING * eps:.3g}."
         )
+
+
+def _reads_borders(inner: nn.Module) -> bool:
+    return is_flash_attention_requested(inner.config) or inner.config._attn_implementation == varlen.NAME
 
 
 def _refused(seen: str) -> ModelError:
