@@ -127,7 +127,7 @@ def settle(config: Config, device: Device | None = None) -> Config:
     train = train.model_copy(
         update={
             "bf16": precision.name == "bf16", "fp16": precision.name == "fp16",
-            "packing": settle_packing(config, device.kind, device.capability),
+            "packing": settle_packing(config, device.kind),
         }
     )  # fmt: skip
     train, messages = settle_stated_batch(

@@ -153,30 +153,22 @@ def test_a_batch_is_settled_as_far_as_the_device_says(device, stated, settled):
 )  # fmt: skip
 def test_packing_is_on_where_attention_leaves_out_what_is_not_seen(kernel, asked, settled):
     config = Config(model={"attn_implementation": kernel}, train={"packing": asked})
-    assert settle_packing(config, "cuda", (8, 6)) is settled
+    assert settle_packing(config, "cuda") is settled
     if asked == "auto":
         for others in (
             {"model": {"attn_implementation": kernel, "type": "seq2seq"}},
             {"tuning": {"backend": "unsloth"}},
         ):
             given = {"model": {"attn_implementation": kernel}} | others
-            assert settle_packing(Config(**given), "cuda", (8, 6)) is False
+            assert settle_packing(Config(**given), "cuda") is False
 
 
 @pytest.mark.parametrize("device", ["cpu", "mps"])
-@pytest.mark.parametrize("kernel", ["varlen", "flex_attention", "flash_attention_2", "flash_attention_3"])
+@pytest.mark.parametrize("kernel", ["flex_attention", "flash_attention_2", "flash_attention_3"])
 def test_a_kernel_that_the_device_has_not_is_refused_before_anything_is_loaded(kernel, device):
     with pytest.raises(ConfigError, match=f"{kernel} trains on a CUDA GPU only, and this machine trains on {device}."):
-        settle_packing(Config(model={"attn_implementation": kernel}), device, None)
+        settle_packing(Config(model={"attn_implementation": kernel}), device)
 
 
-@pytest.mark.parametrize(
-    ("kernel", "runs"), [("varlen", False), ("flash_attention_2", False), ("flex_attention", True)]
-)
-def test_flash_kernels_begin_with_ampere(kernel, runs):
-    config = Config(model={"attn_implementation": kernel})
-    if runs:
-        assert settle_packing(config, "cuda", (7, 5))
-    else:
-        with pytest.raises(ConfigError, match=r"needs a GPU of compute capability 8\.0"):
-            settle_packing(config, "cuda", (7, 5))
+def test_varlen_trains_anywhere():
+    assert settle_packing(Config(model={"attn_implementation": "varlen"}), "cpu") is True

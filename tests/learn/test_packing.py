@@ -26,11 +26,13 @@ from sftlib.tokens.collate import collate
 from sftlib.tokens.dataset import ExampleDataset
 from sftlib.tokens.examples import IGNORED, Example
 
-KERNELS = ("sdpa", "eager", "flex_attention", "flash_attention_2", "varlen")
-WITHOUT = (  # no flex in transformers; its flash asks a float32 GPT-2 for a linear layer, which it has not
-    ("stablelm", "flex_attention"), ("gpt2", "flex_attention"), ("gpt2", "flash_attention_2"), ("gpt2", "varlen"),
-    ("gemma2", "varlen"), ("stablelm", "varlen"),  # refused, see below
-)  # fmt: skip
+KERNELS = ("sdpa", "eager", "flex_attention", "flash_attention_2", "varlen", "varlen on a GPU")
+VARLEN = ("varlen", "varlen on a GPU")
+WITHOUT = {
+    # no flex in transformers; its flash asks a float32 GPT-2 for a linear layer, which it has not
+    ("stablelm", "flex_attention"), ("gpt2", "flex_attention"), ("gpt2", "flash_attention_2"),
+    *((family, kernel) for family in ("gemma2", "stablelm") for kernel in VARLEN),  # refused, see below
+}  # fmt: skip
 PAIRS = [(family, kernel) for family in MORE for kernel in KERNELS if (family, kernel) not in WITHOUT]
 
 
@@ -83,9 +85,14 @@ def with_kernel(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(flash, "_process_flash_kwargs_fn", flash._lazy_define_process_function(flash_varlen))
     monkeypatch.setattr(flash, "_loaded_implementation", "flash_attention_2")
     monkeypatch.setattr(varlen, "varlen_attn", torch_varlen)
+    has_kernel: list[bool] = []
+    monkeypatch.setattr(varlen, "_has_kernel", lambda *_: bool(has_kernel))
     varlen.register()
 
     def make(family: str, kernel: str) -> nn.Module:
+        if kernel == "varlen on a GPU":
+            has_kernel.append(True)
+            kernel = "varlen"
         if not kernel.startswith("flash"):
             return build(family, kernel)
         model = build(family, "eager")
@@ -131,7 +138,7 @@ def test_another_neighbour_changes_nothing(family: str, kernel: str, with_kernel
     assert float((first[:begin] - before[:begin]).abs().max()) > 1e-3
 
 
-@pytest.mark.parametrize(("family", "kernel"), PAIRS)
+@pytest.mark.parametrize(("family", "kernel"), [pair for pair in PAIRS if pair[1] != "flex_attention"])
 def test_the_families_are_found_to_keep_rows_apart(family: str, kernel: str, with_kernel) -> None:
     verify_packing(with_kernel(family, kernel))
 
@@ -208,11 +215,19 @@ def test_who_does_not_hand_the_borders_on_is_refused(with_kernel) -> None:
 def test_what_varlen_does_not_do_is_refused(with_kernel) -> None:
     with pytest.raises(ModelError, match="Gemma2Attention caps its attention scores, which varlen attention does not"):
         verify_packing(with_kernel("gemma2", "varlen"))
-    model = with_kernel("llama", "varlen").train()
+
+
+def test_the_flash_kernel_is_not_asked_for_what_it_has_not(with_kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dropout goes the other way, on a GPU too."""
+    model = with_kernel("llama", "varlen on a GPU").train()
     for layer in model.model.layers:
         layer.self_attn.attention_dropout = 0.1
-    with pytest.raises(ModelError, match="drops out 10% of its attention"):
-        hidden_states(model, collated(make_rows(2)))
+    monkeypatch.setattr(varlen, "varlen_attn", None)
+    batch = collated(make_rows(2))
+    assert hidden_states(model, pack(model, batch)).shape == (1, sum(batch["lengths"]), SIZES["hidden_size"])
+    monkeypatch.undo()
+    half = torch.zeros(1, 4, 8, 64, dtype=torch.bfloat16)
+    assert not varlen._has_kernel(half, half, torch.bfloat16)  # no GPU
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral"])
@@ -220,13 +235,14 @@ def test_varlen_answers_as_sdpa_does(family: str, with_kernel) -> None:
     """Of prompts of two lengths, padded on the left; and of whole rows, where a window is shorter than they are."""
     ids = torch.tensor([[0, 0, 0, 5, 6, 7, 8, 9, 10, 11], [3, 4, 5, 6, 7, 8, 9, 10, 11, 12]])
     answers, rows = [], []
-    for kernel in ("sdpa", "varlen"):
+    for kernel in ("sdpa", *VARLEN):
         model = with_kernel(family, kernel)
         given = {"input_ids": ids, "attention_mask": (ids != 0).long()}
         answers.append(model.generate(**given, max_new_tokens=6, do_sample=False).tolist())
         rows.append(hidden_states(model, {"input_ids": ids}))
-    assert answers[0] == answers[1]
-    torch.testing.assert_close(rows[0], rows[1], rtol=1e-5, atol=1e-6)
+    assert answers[0] == answers[1] == answers[2]
+    for given in rows[1:]:
+        torch.testing.assert_close(given, rows[0], rtol=1e-5, atol=1e-6)
 
 
 def test_positions_that_go_on_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

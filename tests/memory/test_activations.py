@@ -9,7 +9,7 @@ import pytest
 import torch
 from memory_parts import FAMILIES, a_pass, allocated, autocast, batch, kept_bytes, load, make, peaks_of_a_step
 
-from sftlib.learn.logprobs import causal_model
+from sftlib.learn.logprobs import ROW_INPUTS, causal_model
 from sftlib.learn.packing import pack
 from sftlib.memory.activations import checkpoint_bytes, stored_bytes
 from sftlib.memory.estimate import Setup, estimate
@@ -54,13 +54,14 @@ def test_what_is_kept_is_the_formula_to_the_byte(family: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_of_a_packed_row_too(family: str, tmp_path: Path) -> None:
-    """Three rows of 24 tokens each, as one row with a mask."""
+    """Three rows of 24 tokens each, as one row with a mask, or laid out as rows for attention only."""
     folder, rows, length = make(family, tmp_path), 3, 24
-    for mode, precision, attention, targets in RUNS:
+    varlen = [("lora", "bf16", "varlen", "auto"), ("full", "fp32", "varlen", "auto")] if family != "gemma2" else []
+    for mode, precision, attention, targets in [*RUNS, *varlen]:
         model, shape = load(folder, mode, precision, attention=attention, targets=targets)
         setup = a_setup(mode, precision, rows=rows, length=length, rank=4, packing=True)
         inputs = pack(model, collated(batch(rows, length, is_padded=False)))
-        given = {name: inputs[name] for name in ("input_ids", "position_ids")}
+        given = {name: inputs[name] for name in ROW_INPUTS if name in inputs}
         with autocast(precision):
             decoder = causal_model(model).get_decoder()
             found = kept_bytes(lambda: decoder(**given, use_cache=False), model)  # noqa: B023

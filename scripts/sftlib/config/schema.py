@@ -52,9 +52,9 @@ class ModelSection(Section):
     attn_implementation: Literal[
         "auto", "sdpa", "eager", "varlen", "flex_attention", "flash_attention_2", "flash_attention_3"
     ] = Field(
-        "auto", description="Attention kernel. `auto`: sdpa. `varlen`: PyTorch's own flash kernel, told the borders of "
-        "examples; it and flash_attention need an NVIDIA GPU of Ampere or later, flash_attention a package besides; "
-        "flex_attention is compiled at the first step, on a GPU. See train.packing.",
+        "auto", description="Attention kernel. `auto`: sdpa. `varlen`: told the borders of examples (train.packing); "
+        "PyTorch's own flash kernel on a GPU of Ampere or later, else sdpa. The others need a GPU: flex_attention is "
+        "compiled at the first step, flash_attention is a package.",
     )  # fmt: skip
 
 

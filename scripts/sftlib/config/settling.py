@@ -18,8 +18,8 @@ from ..errors import ConfigError
 from .schema import Config, TrainSection
 from .writing import scalar
 
-ON_GPU = ("varlen", "flex_attention", "flash_attention_2", "flash_attention_3")  # these leave out what is not seen
-AMPERE = (8, 0)  # compute capability from which on flash kernels run
+ON_GPU = ("flex_attention", "flash_attention_2", "flash_attention_3")  # kernels that no other device trains with
+PACKED = ("varlen", *ON_GPU)  # these leave out what is not seen
 
 
 def settle_schedule(config: Config) -> tuple[Config, list[str]]:
@@ -92,25 +92,21 @@ def settle_stated_batch(
     return train.model_copy(update=settled), messages
 
 
-def settle_packing(config: Config, device: str, capability: tuple[int, int] | None) -> bool:
+def settle_packing(config: Config, device: str) -> bool:
     """train.packing, settled: on where attention leaves out what one example of a row does not see of another.
 
     Raises ConfigError where the device (cuda, cpu, mps) has not the kernel that model.attn_implementation names.
     """
     kernel = config.model.attn_implementation
-    fault = ""
     if kernel in ON_GPU and device != "cuda":
-        fault = f"{kernel} trains on a CUDA GPU only, and this machine trains on {device}."
-    elif kernel in ON_GPU and kernel != "flex_attention" and capability is not None and capability < AMPERE:
-        fault = f"{kernel} needs a GPU of compute capability {AMPERE[0]}.{AMPERE[1]}, and this one has {capability}."
-    if fault:
         raise ConfigError(
-            fault, where="model.attn_implementation", expected="auto, sdpa or eager",
+            f"{kernel} trains on a CUDA GPU only, and this machine trains on {device}.",
+            where="model.attn_implementation", expected="auto, sdpa, eager or varlen",
             cure="Set model.attn_implementation to auto.",
         )  # fmt: skip
     if config.train.packing != "auto":
         return config.train.packing
-    return kernel in ON_GPU and config.model.type == "causal" and config.tuning.backend != "unsloth"
+    return kernel in PACKED and config.model.type == "causal" and config.tuning.backend != "unsloth"
 
 
 def cut_step(train: TrainSection, processes: int = 1) -> tuple[int, int]:

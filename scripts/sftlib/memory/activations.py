@@ -179,7 +179,7 @@ def _output_copy(by_leaf: dict[str, LinearShape], shape: ModelShape, run: Pass, 
     if run.mode != "full" and not reader.is_target:
         return 0
     is_own = shape.attention == "eager" or shape.has_joined_rotary or (run.mode != "full" and run.dropout)
-    is_own = is_own or _is_by_products(shape, run, window)
+    is_own = is_own or _is_by_products(shape, run, window) or _is_laid_out(shape, run)
     mask = reader.size_in if run.dropout and run.mode != "full" else 0
     return run.width * reader.size_in * is_own + mask
 
@@ -196,13 +196,19 @@ def _attention(shape: ModelShape, run: Pass, window: int | None) -> int:
     has_mask = _has_mask(shape, run, window)
     if has_mask and shape.kv_heads > 1:  # repeated; a single head is only looked at several times
         values = keys = queries
-    elif any(linear.leaf == "qkv_proj" for linear in shape.block):
+    elif any(linear.leaf == "qkv_proj" for linear in shape.block) and not _is_laid_out(shape, run):
         values = queries + 2 * keys  # a view of the one layer's output keeps all of it
     else:
         values = keys
     if _is_by_products(shape, run, window):
         return e * (queries + keys + values) + e * heads * run.length
-    return e * (2 * queries + keys + values) + 4 * heads + (e * run.length if has_mask else 0)
+    places = 8 if _is_laid_out(shape, run) else 0
+    return e * (2 * queries + keys + values) + 4 * heads + (e * run.length if has_mask else 0) + places
+
+
+def _is_laid_out(shape: ModelShape, run: Pass) -> bool:
+    """Whether varlen attention makes padded rows of a packed one: where there is no flash kernel."""
+    return shape.attention == "varlen" and run.is_padded and run.device == "cpu"
 
 
 def _is_by_products(shape: ModelShape, run: Pass, window: int | None) -> bool:
