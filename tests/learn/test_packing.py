@@ -34,6 +34,7 @@ WITHOUT = {
     *((family, kernel) for family in ("gemma2", "stablelm") for kernel in VARLEN),  # refused, see below
 }  # fmt: skip
 PAIRS = [(family, kernel) for family in MORE for kernel in KERNELS if (family, kernel) not in WITHOUT]
+QUICK = [pair for pair in PAIRS if pair[1] != "flex_attention" or pair[0] == "llama"]  # that one is slow here
 
 
 def flash_varlen(
@@ -124,7 +125,7 @@ def test_loss_and_gradients_are_those_of_separate_rows(family: str, kernel: str,
         torch.testing.assert_close(got[name], wanted[name], rtol=1e-5, atol=1e-5 * float(wanted[name].abs().max()))
 
 
-@pytest.mark.parametrize(("family", "kernel"), PAIRS)
+@pytest.mark.parametrize(("family", "kernel"), QUICK)
 def test_another_neighbour_changes_nothing(family: str, kernel: str, with_kernel) -> None:
     """Before it or behind it."""
     model, rows = with_kernel(family, kernel), list(make_rows(3))
@@ -138,7 +139,7 @@ def test_another_neighbour_changes_nothing(family: str, kernel: str, with_kernel
     assert float((first[:begin] - before[:begin]).abs().max()) > 1e-3
 
 
-@pytest.mark.parametrize(("family", "kernel"), [pair for pair in PAIRS if pair[1] != "flex_attention"])
+@pytest.mark.parametrize(("family", "kernel"), QUICK)
 def test_the_families_are_found_to_keep_rows_apart(family: str, kernel: str, with_kernel) -> None:
     verify_packing(with_kernel(family, kernel))
 

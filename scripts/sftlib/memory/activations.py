@@ -10,10 +10,11 @@ keeps a token:
 | each layer norm | its input, mean and 1/std; CUDA's autocast runs it in float32 | w H + 2 w |
 | query and key norms | the same, head by head | 4 (A + K) + 4 per head (+ 4 (A + K)) |
 | inputs of q, k, v | one copy in e, or one each (see below) | e H |
-| sdpa, flash | q, k, v, output, log-sum-exp; with a mask k and v repeated to all heads | e (2 A + 2 K) + 4 heads |
+| sdpa, flash, varlen | q, k, v, output, log-sum-exp; with a mask k, v repeated to all heads | e (2 A + 2 K) + 4 heads |
 | sdpa with a mask | the mask as a bias, in every block | e x length |
 | short rows on a CPU (model/attention.py) | q, k, v, the probabilities | e (A + 2 K) + e heads x length |
 | eager | q, k, v repeated; scores in float32 and in e; capped ones twice | 3 e A + (4 + e) heads x length |
+| varlen of a packed row without its flash kernel | where each token stands; the output once more | 8, e A |
 | input of o | the attention's output; a copy where layers cast their inputs | e A |
 | MLP | gate, act(gate), up; without a gate the input of act. gelu_new written out: 4 of it | 3 e I, e I, 4 e I |
 | inputs of gate, up, down | as of q, k, v; the product | e H (each), e I |
