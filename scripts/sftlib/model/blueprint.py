@@ -25,7 +25,6 @@ from ..errors import ModelError, first_line
 from ..files import read_json
 from ..memory.pairs import PairShape
 from ..memory.shape import LinearShape, ModelShape
-from . import varlen
 from .adapters import find_target_modules
 from .kind import SEQ2SEQ, auto_class, kind_of
 from .quiet import quiet
@@ -156,8 +155,10 @@ def _on_meta(config_file: Path, attn_implementation: str) -> nn.Module:
     import transformers
 
     options = {} if attn_implementation == "auto" else {"attn_implementation": attn_implementation}
-    if attn_implementation == varlen.NAME:
-        varlen.register()
+    if attn_implementation == "varlen":
+        from .varlen import register
+
+        register()
     try:
         with quiet(), torch.device("meta"):
             config = transformers.AutoConfig.from_pretrained(config_file.parent, local_files_only=True)
