@@ -190,7 +190,7 @@ def test_packed_it_is_the_same_training(project, settings):
         assert call(script, settings=settings) == 0, script
     backend = read_json("outputs/packed/backend.json")
     assert backend["batch"]["packing"] is True
-    assert backend["attention"] == ("varlen" if "varlen" in settings[0] else "sdpa")
+    assert backend["attention"] == ("varlen" if "varlen" in settings[0] else "short_rows")
     for key in ("loss", "eval_loss", "eval_rougeL", "supervised_tokens"):
         padded, packed = (
             [row[key] for row in rows_of(f"outputs/{run}/metrics.jsonl") if key in row] for run in ("tiny", "packed")
