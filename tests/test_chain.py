@@ -183,6 +183,22 @@ def test_a_full_fine_tune_is_saved_evaluated_and_talked_to(project, capsys):
     assert call("merge_lora", "--adapters", str(adapter), "--out", "merged") != 0
 
 
+@pytest.mark.parametrize("settings", [("model.attn_implementation=varlen",), ("train.packing=true",)])
+def test_packed_it_is_the_same_training(project, settings):
+    settings = (*settings, "run_name=packed")
+    for script in ("check", "train", "eval"):
+        assert call(script, settings=settings) == 0, script
+    backend = read_json("outputs/packed/backend.json")
+    assert backend["batch"]["packing"] is True
+    assert backend["attention"] == ("varlen" if "varlen" in settings[0] else "short_rows")
+    for key in ("loss", "eval_loss", "eval_rougeL", "supervised_tokens"):
+        padded, packed = (
+            [row[key] for row in rows_of(f"outputs/{run}/metrics.jsonl") if key in row] for run in ("tiny", "packed")
+        )
+        assert packed == pytest.approx(padded, rel=1e-5), key
+    assert not read_json("outputs/tiny/backend.json")["batch"]["packing"]
+
+
 def test_qlora_on_a_cpu(project):
     """4-bit weights are trained, evaluated in 4 bits, and merged into 16-bit ones."""
     assert call("train", settings=("tuning.mode=qlora", "run_name=four")) == 0

@@ -95,6 +95,7 @@ MUTATIONS = [
     Mutation("train.batch_size", "4", "train"),
     Mutation("train.grad_accum", "4", "train"),
     Mutation("train.effective_batch_size", "8", "train"),
+    Mutation("train.packing", "true", "train"),
     Mutation("train.logging_steps", "2", "train"),
     Mutation("train.eval_strategy", "epoch", "train"),
     Mutation("train.eval_steps", "1", "train"),

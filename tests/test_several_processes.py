@@ -28,6 +28,7 @@ SETTINGS = ("train.max_steps=null", "train.epochs=2", "train.batch_size=3", "tra
             "eval.training_rows=0")  # fmt: skip
 HALF = ("train.bf16=true", "train.batch_size=2")  # of which 12 and 8 are multiples: equal micro-batches round equally
 FULL = ("tuning.mode=full", "train.learning_rate=0.001")
+PACKED = ("train.packing=true",)
 SAME = ("step", "loss", "eval_loss", "grad_norm", "learning_rate", "supervised_tokens")
 KINDS = ("ddp", "fsdp2")
 TOLERANCE = 2e-6  # of losses about 6 and weights about 1, in float32
@@ -92,8 +93,8 @@ def assert_same(given: tuple, expected: tuple, tolerance: float = TOLERANCE) -> 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "settings",
-    [(), ("train.gradient_checkpointing=true", *HALF), ("tuning.mode=qlora", *HALF), FULL],
-    ids=["lora", "16-bit", "4-bit", "full"],
+    [(), ("train.gradient_checkpointing=true", *HALF), ("tuning.mode=qlora", *HALF), FULL, PACKED],
+    ids=["lora", "16-bit", "4-bit", "full", "packed"],
 )
 def test_two_processes_train_as_one(project, alone, forge, kind, settings, monkeypatch):
     expected = alone(*settings)

@@ -28,7 +28,7 @@ from .chat.rendering import render_rows
 from .chat.stored import StoredSplit, read_split, require_split, split_rows
 from .chat.templates import ChatTemplate, choose_template
 from .config.schema import Config, ModelSection
-from .config.settling import settle_schedule, settle_stated_batch, unheeded
+from .config.settling import settle_packing, settle_schedule, settle_stated_batch, unheeded
 from .errors import DataError
 from .files import read_json, sha256_file
 from .learn import processes
@@ -126,7 +126,12 @@ def settle(config: Config, device: Device | None = None) -> Config:
     precision = choose_precision(train.bf16, fp16, device)
     if train.optim.startswith("paged_") and device.kind != "cuda":
         console.note(f"{train.optim} moves no pages here: without a GPU its state is in main memory already.")
-    train = train.model_copy(update={"bf16": precision.name == "bf16", "fp16": precision.name == "fp16"})
+    train = train.model_copy(
+        update={
+            "bf16": precision.name == "bf16", "fp16": precision.name == "fp16",
+            "packing": settle_packing(config, device.kind),
+        }
+    )  # fmt: skip
     train, messages = settle_stated_batch(
         train, device.kind, find_launch().processes, checkpoints_itself=backend == "unsloth"
     )

@@ -72,7 +72,8 @@ class Batch:
     def report(self) -> dict[str, Any]:
         """For backend.json."""
         train = self.config.train
-        report = {name: getattr(train, name) for name in (*OPEN, "effective_batch_size")} | {"why": self.why}
+        report = {name: getattr(train, name) for name in (*OPEN, "effective_batch_size", "packing")}
+        report["why"] = self.why
         if self.found is not None:
             report["tried"] = [
                 one.choice._asdict() | {"tokens_per_second": one.speed, "peak_bytes": one.peak, "fits": one.fits}
@@ -259,9 +260,10 @@ def _key(config: Config, rows: ExampleDataset, device: Device, probe: Probe, eff
         **probe.kind, "mode": config.tuning.mode, "rank": lora.r, "targets": lora.target_modules,
         "dropout": lora.dropout > 0, "max_seq_len": config.model.max_seq_len, "longest": max(rows.lengths),
         "rows": min(len(rows), effective), "effective": effective, "optim": train.optim, "precision": probe.precision,
-        "attention": config.model.attn_implementation, "checkpointing": train.gradient_checkpointing,
-        "offload": train.activation_offload, "card": device.name, "total": device.total_bytes,
-        "free": device.free_bytes // BUCKET_BYTES, "versions": versions(),
+        "attention": config.model.attn_implementation, "packing": train.packing,
+        "checkpointing": train.gradient_checkpointing, "offload": train.activation_offload,
+        "card": device.name, "total": device.total_bytes, "free": device.free_bytes // BUCKET_BYTES,
+        "versions": versions(),
     }  # fmt: skip
 
 

@@ -148,6 +148,7 @@ def _with(config: Config, backend: str, steps: int) -> Config:
     # Both are cut alike: trials could end in one way for this backend and in another for that.
     batch = {"batch_size": 1} if config.train.batch_size == config.train.grad_accum == "auto" else {}
     steps_alone = {"max_steps": steps, "max_minutes": None, "logging_steps": 1}
+    steps_alone |= {"packing": False}  # unsloth does not
     train = config.train.without_interruptions().model_copy(update=batch | steps_alone)
     logging = config.logging.model_copy(update={"backend": "none"})
     return config.model_copy(update={"tuning": tuning, "train": train, "logging": logging})

@@ -123,6 +123,7 @@ def setup_of(config: Config, device: Device, length: int | None = None) -> Setup
         answer_rows=min(answers, config.eval.batch_size), eval_rows=config.eval.batch_size,
         eval_tokens=config.eval.max_new_tokens, logits_bytes=LOGITS_BYTES, softmax_bytes=SOFTMAX_BYTES,
         device="cuda" if device.kind == "cuda" else "cpu",
+        packing=train.packing,
         target_length=(config.model.max_target_len or config.model.max_seq_len) + 1 if is_pair else 0,
     )  # fmt: skip
 

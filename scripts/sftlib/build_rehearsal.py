@@ -26,6 +26,7 @@ from . import console
 from .build import settle
 from .chat.sampling import sample_lines
 from .config.schema import Config
+from .config.settling import ON_GPU
 from .config.writing import to_yaml
 from .errors import SftError
 from .files import ROOT, numbered_lines, read_json, write_text
@@ -96,7 +97,7 @@ def prepare(config: Config, raw_paths: Sequence[str] | None = None) -> Rehearsal
     The sections are settled for this machine's real device, so that its GPU's mode and backend are rehearsed.
     """
     folder = (Path(config.train.output_dir) / FOLDER).absolute()
-    settled = settle(config, find_device())
+    settled = settle(_with_cpu_kernel(config), find_device())
     described = find_text(settled.model)
     shutil.rmtree(folder, ignore_errors=True)
     write_miniature(described, folder / "model", config.seed)
@@ -136,15 +137,9 @@ def _small(config: Config, given: Sequence[str]) -> Config:
             **{f"{name}_path": f"given/{name}.jsonl" for name in given},
         }
     )  # fmt: skip
-    kernel = config.model.attn_implementation
-    if kernel == "flash_attention_2":
-        kernel = _on_cpu("model.attn_implementation", kernel, "sdpa")
     model = config.model.model_copy(
-        update={
-            "name": "model", "local_dir": "models", "revision": None, "trust_remote_code": False,
-            "attn_implementation": kernel,
-        }
-    )  # fmt: skip
+        update={"name": "model", "local_dir": "models", "revision": None, "trust_remote_code": False}
+    )
     schema = config.eval.json_schema
     judge = config.eval.model_copy(
         update={
@@ -176,10 +171,13 @@ def _small(config: Config, given: Sequence[str]) -> Config:
     )  # fmt: skip
 
 
-def _on_cpu(name: str, asked: str, instead: str) -> str:
-    """A value that a CPU can follow, instead of one that needs a GPU; it is said."""
-    console.note(f"{name} {asked} needs a GPU and is not rehearsed; here it is {instead}.")
-    return instead
+def _with_cpu_kernel(config: Config) -> Config:
+    """With an attention that a CPU can follow, instead of one that needs a GPU; it is said."""
+    kernel = config.model.attn_implementation
+    if kernel not in ON_GPU:
+        return config
+    console.note(f"model.attn_implementation {kernel} needs a GPU and is not rehearsed; here it is sdpa.")
+    return config.model_copy(update={"model": config.model.model_copy(update={"attn_implementation": "sdpa"})})
 
 
 def _template(path: str) -> str:

@@ -147,6 +147,17 @@ def test_the_best_rouge_needs_answers(desk):
     )
 
 
+def test_who_packs_and_who_cannot(desk):
+    said = desk.refuse("train: {packing: true}\nmodel: {type: seq2seq}")
+    assert "`train.packing` is true, and `model.type` is `seq2seq`" in said
+    said = desk.refuse("train: {packing: true}", "tuning.backend=unsloth")
+    assert "`train.packing` is true, and `tuning.backend` is `unsloth`" in said
+    assert "Set train.packing to auto." in said
+    assert desk.load("train: {packing: true}").train.packing is True
+    for others in ("model: {type: seq2seq}", "tuning: {backend: unsloth}"):
+        assert desk.load(others).train.packing == "auto"
+
+
 def test_bf16_and_fp16(desk):
     assert "both true" in desk.refuse("train: {bf16: true, fp16: true}")
     assert desk.load("train: {bf16: true, fp16: false}").train.bf16 is True

@@ -7,7 +7,8 @@ import itertools
 import pytest
 
 from sftlib.config import Config, TrainSection, settle_schedule, unheeded
-from sftlib.config.settling import settle_stated_batch, settled_keys
+from sftlib.config.settling import settle_packing, settle_stated_batch, settled_keys
+from sftlib.errors import ConfigError
 
 
 def train(**settings: object) -> Config:
@@ -139,3 +140,35 @@ def test_a_batch_is_settled_as_far_as_the_device_says(device, stated, settled):
     is_left_out = stated.get("activation_offload") is True and device != "cuda"
     assert [message.partition(" is left out")[0] for message in messages] == ["train.activation_offload"] * is_left_out
     assert settle_stated_batch(train, device)[0] == train
+
+
+@pytest.mark.parametrize(
+    ("kernel", "asked", "settled"),
+    [
+        ("auto", "auto", False), ("sdpa", "auto", False), ("eager", "auto", False), ("sdpa", True, True),
+        ("flex_attention", "auto", True), ("flash_attention_2", "auto", True), ("flash_attention_3", "auto", True),
+        ("varlen", "auto", True),
+        ("flash_attention_2", False, False),
+    ],
+)  # fmt: skip
+def test_packing_is_on_where_attention_leaves_out_what_is_not_seen(kernel, asked, settled):
+    config = Config(model={"attn_implementation": kernel}, train={"packing": asked})
+    assert settle_packing(config, "cuda") is settled
+    if asked == "auto":
+        for others in (
+            {"model": {"attn_implementation": kernel, "type": "seq2seq"}},
+            {"tuning": {"backend": "unsloth"}},
+        ):
+            given = {"model": {"attn_implementation": kernel}} | others
+            assert settle_packing(Config(**given), "cuda") is False
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps"])
+@pytest.mark.parametrize("kernel", ["flex_attention", "flash_attention_2", "flash_attention_3"])
+def test_a_kernel_that_the_device_has_not_is_refused_before_anything_is_loaded(kernel, device):
+    with pytest.raises(ConfigError, match=f"{kernel} trains on a CUDA GPU only, and this machine trains on {device}."):
+        settle_packing(Config(model={"attn_implementation": kernel}), device)
+
+
+def test_varlen_trains_anywhere():
+    assert settle_packing(Config(model={"attn_implementation": "varlen"}), "cpu") is True

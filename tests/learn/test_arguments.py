@@ -17,7 +17,7 @@ from sftlib.learn.fitting import fit
 ELSEWHERE = {  # keys that other rooms read, and which
     "resume": "run.open_run, learn.choose_checkpoint", "output_dir": "run", "save_total_limit": "learn.trainer",
     "bf16": "model.precision", "fp16": "model.precision", "effective_batch_size": "build.settle",
-    "early_stopping_patience": "learn.fitting", "max_minutes": "learn.fitting",
+    "early_stopping_patience": "learn.fitting", "max_minutes": "learn.fitting", "packing": "learn.trainer",
 }  # fmt: skip
 MUTATIONS: dict[str, Any] = {
     "epochs": 3.0, "max_steps": 5, "learning_rate": 3e-3, "lr_scheduler_type": "cosine", "warmup_ratio": 0.5,

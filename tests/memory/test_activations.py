@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from memory_parts import FAMILIES, a_pass, allocated, autocast, batch, kept_bytes, load, make, peaks_of_a_step
 
-from sftlib.learn.logprobs import causal_model
+from sftlib.learn.logprobs import ROW_INPUTS, causal_model
+from sftlib.learn.packing import pack
 from sftlib.memory.activations import checkpoint_bytes, stored_bytes
 from sftlib.memory.estimate import Setup, estimate
 from sftlib.model.adapters import enable_gradient_checkpointing
@@ -17,6 +19,20 @@ RUNS = [  # mode, precision, attention, targets
     ("qlora", "bf16", "auto", "auto"), ("lora", "bf16", "auto", "attn"), ("lora", "fp32", "auto", "auto"),
     ("lora", "bf16", "eager", "auto"), ("full", "bf16", "auto", "auto"), ("full", "fp32", "eager", "auto"),
 ]  # fmt: skip
+
+
+def a_setup(mode: str, precision: str, *, rank: int, **given: Any) -> Setup:
+    """Of a training on a CPU."""
+    common = {
+        "dropout": False, "optim": "adamw_torch", "checkpointing": False, "accumulates": True, "answer_rows": 0,
+        "eval_rows": 1, "eval_tokens": 1, "logits_bytes": 64 * 2**20, "softmax_bytes": 16 * 2**20, "device": "cpu",
+    }  # fmt: skip
+    return Setup(mode=mode, rank=rank, width=2 if precision == "bf16" else 4, **common | given)
+
+
+def collated(rows: dict[str, Any]) -> dict[str, Any]:
+    """Rows of one length, with what packing asks for besides."""
+    return rows | {"labels": rows["input_ids"], "lengths": [rows["input_ids"].shape[1]] * len(rows["input_ids"])}
 
 
 def measure(model, precision: str, rows: int, length: int, is_padded: bool) -> int:
@@ -34,6 +50,22 @@ def test_what_is_kept_is_the_formula_to_the_byte(family: str, tmp_path: Path) ->
             run = a_pass(mode, precision, rows, length, is_padded=is_padded)
             found = measure(model, precision, rows, length, is_padded)
             assert stored_bytes(shape, run) == found, (mode, precision, attention, targets, rows)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_of_a_packed_row_too(family: str, tmp_path: Path) -> None:
+    """Three rows of 24 tokens each, as one row with a mask, or laid out as rows for attention only."""
+    folder, rows, length = make(family, tmp_path), 3, 24
+    varlen = [("lora", "bf16", "varlen", "auto"), ("full", "fp32", "varlen", "auto")] if family != "gemma2" else []
+    for mode, precision, attention, targets in [*RUNS[2:5], *varlen]:
+        model, shape = load(folder, mode, precision, attention=attention, targets=targets)
+        setup = a_setup(mode, precision, rows=rows, length=length, rank=4, packing=True)
+        inputs = pack(model, collated(batch(rows, length, is_padded=False)))
+        given = {name: inputs[name] for name in ROW_INPUTS if name in inputs}
+        with autocast(precision):
+            decoder = causal_model(model).get_decoder()
+            found = kept_bytes(lambda: decoder(**given, use_cache=False), model)  # noqa: B023
+        assert stored_bytes(shape, setup.forward()) == found, (mode, precision, attention, targets)
 
 
 @pytest.mark.parametrize(
@@ -102,15 +134,28 @@ def test_the_peak_of_a_step_is_near_the_estimate(
     model, shape = load(folder, mode, precision, rank=8)
     if checkpointing:
         enable_gradient_checkpointing(model)
-    setup = Setup(
-        mode=mode, rank=8, dropout=False, optim="adamw_torch", checkpointing=checkpointing,
-        width=2 if precision == "bf16" else 4, rows=2, length=256, accumulates=True, answer_rows=0, eval_rows=1,
-        eval_tokens=1, logits_bytes=64 * 2**20, softmax_bytes=16 * 2**20, device="cpu",
-    )  # fmt: skip
+    setup = a_setup(mode, precision, rows=2, length=256, rank=8, checkpointing=checkpointing)
     inputs = batch(setup.rows, setup.length)
     measured, estimated = peaks_of_a_step(model, shape, setup, precision, inputs, "input_ids")
     most = 1.15 if mode == "full" else 1.05  # of full, gradients of weights come one by one
     assert 0.97 * measured <= estimated <= most * measured, estimated / measured
+
+
+@pytest.mark.parametrize("checkpointing", [True, False])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize(("mode", "precision"), [("lora", "bf16"), ("full", "bf16")])
+def test_the_peak_of_a_packed_step_is_near_the_estimate(
+    mode: str, precision: str, attention: str, checkpointing: bool, tmp_path: Path
+) -> None:
+    folder = make("llama", tmp_path, hidden_size=128, intermediate_size=512, num_hidden_layers=6, vocab_size=64)
+    model, shape = load(folder, mode, precision, rank=8, attention=attention)
+    if checkpointing:
+        enable_gradient_checkpointing(model)
+    setup = a_setup(mode, precision, rows=3, length=160, rank=8, checkpointing=checkpointing, packing=True)
+    inputs = pack(model, collated(batch(setup.rows, setup.length, is_padded=False)))
+    measured, estimated = peaks_of_a_step(model, shape, setup, precision, inputs, "labels")
+    least, most = 0.97 if attention == "sdpa" else 0.95, 1.15 if mode == "full" else 1.05
+    assert least * measured <= estimated <= most * measured, estimated / measured
 
 
 @pytest.mark.parametrize("mode", ["lora", "qlora"])

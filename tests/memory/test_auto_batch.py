@@ -171,8 +171,8 @@ def test_what_was_found_is_remembered(probed, capsys):
     [
         "tuning.lora.r=2", "tuning.lora.dropout=0.1", "tuning.lora.target_modules=attn", "tuning.mode=full",
         "model.max_seq_len=127", "model.attn_implementation=eager", "train.optim=adafactor",
-        "train.effective_batch_size=4", "train.gradient_checkpointing=true", "longest row", "free memory",
-        "kind of the base", "precision",
+        "train.effective_batch_size=4", "train.gradient_checkpointing=true", "train.packing=true", "longest row",
+        "free memory", "kind of the base", "precision",
     ],
 )  # fmt: skip
 def test_it_is_found_anew_when_something_changes(change, monkeypatch):

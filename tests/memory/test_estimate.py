@@ -77,6 +77,20 @@ def test_rows_together_need_no_mask_and_eager_attention_grows_with_the_square(sh
     assert kept(2, 512, "flash_attention_2") == kept(2, 512, "sdpa")
 
 
+def test_a_packed_row_is_a_square_of_all_tokens_to_sdpa_and_not_to_flash(shape: ModelShape) -> None:
+    """Of 4 rows of 128 tokens: a bias of 2 bytes for each pair of them, in each of 2 blocks."""
+
+    def kept(attention: str, *, packing: bool) -> int:
+        found = estimate(replace(shape, attention=attention, kv_heads=4), replace(SETUP, packing=packing))
+        return found.moments["loss"]["activations"]
+
+    tables = 2 * (512 - 128) * 16 * 2  # cosine and sine of every token, not of every position, in bfloat16
+    assert kept("flash_attention_2", packing=True) - kept("flash_attention_2", packing=False) == tables
+    assert kept("sdpa", packing=True) - kept("sdpa", packing=False) == tables + 512 * 512 * 2 * 2
+    changes = cheapest_changes(replace(shape, attention="eager"), replace(SETUP, packing=True, length=512), available=0)
+    assert changes[0].setting == "train.packing=false"
+
+
 def with_moments(**moments: dict[str, int]) -> Estimate:
     return Estimate({"loss": {}, "backward": {}, "optimizer step": {}} | moments, 0)
 

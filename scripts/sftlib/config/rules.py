@@ -25,7 +25,7 @@ MICRO, ACCUM, EFFECTIVE = "train.batch_size", "train.grad_accum", "train.effecti
 CHECKPOINTING, OFFLOAD = "train.gradient_checkpointing", "train.activation_offload"
 EVALUATE, BEST, PATIENCE = "train.eval_strategy", "train.load_best_model_at_end", "train.early_stopping_patience"
 METRIC, GREATER = "train.metric_for_best_model", "train.greater_is_better"
-MODE = "tuning.mode"
+MODE, PACKING = "tuning.mode", "train.packing"
 SCHEDULES = (  # when, every so many steps, so many times an epoch
     (EVALUATE, "train.eval_steps", "train.evals_per_epoch"),
     ("train.save_strategy", "train.save_steps", "train.saves_per_epoch"),
@@ -92,8 +92,8 @@ def follow(draft: Draft) -> None:
 def check(draft: Draft) -> Iterator[Fault]:
     """Every contradiction that is left."""
     for rule in (
-        _texts, _columns, _encoding, _split, _batch, _offload, _schedules, _best, _metric, _precision, _mode, _kind,
-        _regex,
+        _texts, _columns, _encoding, _split, _batch, _offload, _packing, _schedules, _best, _metric, _precision, _mode,
+        _kind, _regex,
     ):  # fmt: skip
         yield from rule(draft)
 
@@ -203,6 +203,21 @@ def _offload(draft: Draft) -> Iterator[Fault]:
     if draft[OFFLOAD] is True and draft[CHECKPOINTING] is False:
         seen = f"`{OFFLOAD}` is true, and `{CHECKPOINTING}` is false: it moves what checkpointing stores."
         yield draft.fault(seen, OFFLOAD, CHECKPOINTING, cure=f"Set {CHECKPOINTING} to true or auto.")
+
+
+def _packing(draft: Draft) -> Iterator[Fault]:
+    if draft[PACKING] is not True:
+        return
+    cure = f"Set {PACKING} to auto."
+    if draft["model.type"] == "seq2seq":
+        seen = f"`{PACKING}` is true, and `model.type` is `seq2seq`: an encoder sees its whole row."
+        yield draft.fault(seen, PACKING, "model.type", cure=cure)
+    if draft["tuning.backend"] == "unsloth":
+        seen = (
+            f"`{PACKING}` is true, and `tuning.backend` is `unsloth`: nobody has seen its kernels keep the examples of "
+            "a packed row apart."
+        )
+        yield draft.fault(seen, PACKING, "tuning.backend", cure=cure)
 
 
 def _schedules(draft: Draft) -> Iterator[Fault]:

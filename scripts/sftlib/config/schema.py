@@ -49,11 +49,15 @@ class ModelSection(Section):
     max_target_len: Annotated[int, Field(ge=2)] | None = Field(
         None, description="Longest answer of a seq2seq model, in tokens, its end included; `null`: as max_seq_len."
     )
-    attn_implementation: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field(
+    attn_implementation: Literal[
+        "auto", "sdpa", "eager", "varlen", "flex_attention", "flash_attention_2", "flash_attention_3"
+    ] = Field(
         "auto",
-        description="Attention kernel of transformers. `auto`: sdpa; on a CPU rows of up to 256 tokens are computed by "
-        "plain matrix products in 16 bits, which is faster.",
-    )
+        description="Attention kernel. `auto`: sdpa; on a CPU rows of up to 256 tokens are computed by plain matrix "
+        "products in 16 bits, which is faster. `varlen`: told the borders of examples (train.packing); PyTorch's own "
+        "flash kernel on a GPU of Ampere or later, else sdpa. The others need a GPU: flex_attention is compiled at the "
+        "first step, flash_attention is a package.",
+    )  # fmt: skip
 
 
 class LoraSection(Section):
@@ -143,6 +147,13 @@ class TrainSection(Section):
     )
     effective_batch_size: Count | None = Field(
         16, description="Examples an optimizer step; `null` takes batch_size x grad_accum. What contradicts is refused."
+    )
+    packing: bool | Auto = Field(
+        "auto",
+        description="Lay the examples of a micro-batch one after another in one row, without padding: none sees "
+        "another, positions begin anew with each, and the batch, the loss and the gradient stay the same. `auto`: with "
+        "varlen, flash_attention and flex_attention, which leave out what is not seen; sdpa and eager compute it, and "
+        "padding costs them less. Not with seq2seq or unsloth.",
     )
     logging_steps: Count = Field(
         5, description="Steps between two records in metrics.jsonl, train_log.csv and TensorBoard."

@@ -18,6 +18,9 @@ from ..errors import ConfigError
 from .schema import Config, TrainSection
 from .writing import scalar
 
+ON_GPU = ("flex_attention", "flash_attention_2", "flash_attention_3")  # kernels that no other device trains with
+PACKED = ("varlen", *ON_GPU)  # these leave out what is not seen
+
 
 def settle_schedule(config: Config) -> tuple[Config, list[str]]:
     """Save when the model is evaluated, where the best checkpoint is to be loaded; a change is said in a sentence.
@@ -87,6 +90,23 @@ def settle_stated_batch(
         "gradient_checkpointing": checkpointing, "activation_offload": offload,
     }  # fmt: skip
     return train.model_copy(update=settled), messages
+
+
+def settle_packing(config: Config, device: str) -> bool:
+    """train.packing, settled: on where attention leaves out what one example of a row does not see of another.
+
+    Raises ConfigError where the device (cuda, cpu, mps) has not the kernel that model.attn_implementation names.
+    """
+    kernel = config.model.attn_implementation
+    if kernel in ON_GPU and device != "cuda":
+        raise ConfigError(
+            f"{kernel} trains on a CUDA GPU only, and this machine trains on {device}.",
+            where="model.attn_implementation", expected="auto, sdpa, eager or varlen",
+            cure="Set model.attn_implementation to auto.",
+        )  # fmt: skip
+    if config.train.packing != "auto":
+        return config.train.packing
+    return kernel in PACKED and config.model.type == "causal" and config.tuning.backend != "unsloth"
 
 
 def cut_step(train: TrainSection, processes: int = 1) -> tuple[int, int]:

@@ -38,6 +38,7 @@ from .checkpoints import checkpoint_words, step_of
 from .curves import Curves, make_sinks
 from .guards import BrokenSteps, SilentTensors, refuse_non_finite_weights
 from .logprobs import verify_causal, verify_head
+from .packing import verify_packing
 from .progress import Progress
 from .records import Records, time_metrics
 from .samples import SampleAnswers
@@ -136,11 +137,13 @@ def build_trainer(
     trainer = SftTrainer(
         model, arguments, run=run, tally=tally, broken=broken, train_set=train_set, eval_set=eval_set,
         collate=_collator(pad_id), save_total_limit=train.save_total_limit, samples=samples, callbacks=callbacks,
-        remember=remember,
+        remember=remember, packs=train.packing,
     )  # fmt: skip
     with trainer.accelerator.autocast():
         verify_head(trainer.model)
         verify_causal(trainer.model)
+        if train.packing:
+            verify_packing(trainer.model)
     sharding.settle(trainer, launch)
     return trainer
 
@@ -205,6 +208,8 @@ def _no_smaller(trainer: SftTrainer) -> MachineError:
 
 def _collator(pad_id: int) -> Callable[[Sequence[Any]], dict[str, Any]]:
     def join(examples: Sequence[Any]) -> dict[str, Any]:
-        return {**collate(examples, pad_id), "sources": [example.source for example in examples]}
+        by_row = {"sources": [example.source for example in examples]}
+        by_row["lengths"] = [len(example.input_ids) for example in examples]
+        return {**collate(examples, pad_id), **by_row}
 
     return join

@@ -39,6 +39,9 @@ from .undisturbed import undisturbed
 LOGITS_BYTES = 64 * 2**20  # of a chunk in float32: enough for full-speed matrix products, small beside any model
 SOFTMAX_BYTES = 16 * 2**20  # of the rows of a chunk that are in float32 at once: fits the caches of a CPU
 PAIR_INPUTS = ("input_ids", "attention_mask", "decoder_input_ids")  # the padding of the decoder comes last: no mask
+ROW_INPUTS = (  # of a causal model; all but the first are of a packed row (packing.py)
+    "input_ids", "position_ids", "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k",
+)  # fmt: skip
 IGNORED = -100  # the label of a position that is not trained on, as in torch.nn.functional.cross_entropy
 
 
@@ -170,7 +173,7 @@ def hidden_states(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
         inner.get_output_embeddings().register_forward_pre_hook(lambda module, args: (args[0][:0],)),
     )
     try:
-        model(input_ids=batch["input_ids"], logits_to_keep=1, use_cache=False)
+        model(**{name: batch[name] for name in ROW_INPUTS if name in batch}, logits_to_keep=1, use_cache=False)
     finally:
         for hook in hooks:
             hook.remove()
@@ -193,13 +196,13 @@ def _before_the_head(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
     return caught[0]
 
 
-def supervised(hidden_BTH: Tensor, labels_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def supervised(hidden_BTH: Tensor, labels_BT: Tensor, rows_BT: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Hidden states that predict a supervised token, those tokens, and the row of the batch each is in.
 
-    The hidden state at position t predicts the label at t + 1.
+    The hidden state at position t predicts the label at t + 1. rows_BT: of each position, where rows are packed.
     """
     is_supervised_BT = labels_BT[:, 1:] != IGNORED
-    rows_N = is_supervised_BT.nonzero()[:, 0]
+    rows_N = is_supervised_BT.nonzero()[:, 0] if rows_BT is None else rows_BT[:, 1:][is_supervised_BT]
     return hidden_BTH[:, :-1][is_supervised_BT], labels_BT[:, 1:][is_supervised_BT], rows_N
 
 

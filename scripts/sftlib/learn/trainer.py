@@ -44,6 +44,7 @@ from .guards import BrokenSteps, broken_evaluation, refuse_non_finite_weights
 from .logprobs import hidden_states, output_head, supervised, token_logprobs
 from .losses import nll_sum
 from .order import StepSampler, WithBlank
+from .packing import pack
 from .records import write_best
 from .replay import Replay, Sizes
 from .samples import SampleAnswers
@@ -58,19 +59,20 @@ class SftTrainer(Trainer):
     """Supervised fine-tuning on the supervised tokens only.
 
     Args:
-        collate: examples -> input_ids, attention_mask and labels, and `sources`, one text a row.
+        collate: examples -> input_ids, attention_mask and labels, and `sources` and `lengths`, one a row.
         train_set, eval_set: data sets of examples with `.lengths`.
         broken: leaves out steps that are not finite.
         save_total_limit: checkpoints kept; the newest and the best always are.
         samples: answered at each evaluation and logged as eval_rougeL; None for none.
         remember: told, when a micro-batch did not fit, the rows and their length that are tried from now on.
+        packs: the examples of a micro-batch go through the model as one row.
     """
 
     def __init__(
         self, model: nn.Module, args: TrainingArguments, *, run: RunFolder, tally: Tally, broken: BrokenSteps,
         train_set: Dataset, eval_set: Dataset | None, collate: Callable[[Sequence[Any]], dict[str, Any]],
         save_total_limit: int | None, samples: SampleAnswers | None, callbacks: Sequence[Any],
-        remember: Callable[[int, int], None] | None,
+        remember: Callable[[int, int], None] | None, packs: bool,
     ) -> None:  # fmt: skip
         super().__init__(
             model=model, args=args, data_collator=collate, eval_dataset=eval_set,
@@ -84,7 +86,7 @@ class SftTrainer(Trainer):
             run, forget=self._forget_step, is_alone=self.accelerator.distributed_type == DistributedType.NO,
             is_checkpointed=args.gradient_checkpointing, remember=remember,
         )  # fmt: skip
-        self.samples, self.save_total_limit = samples, save_total_limit
+        self.samples, self.save_total_limit, self.packs = samples, save_total_limit, packs
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """The schedule of the arguments, by steps or by time."""
@@ -184,7 +186,8 @@ class SftTrainer(Trainer):
     def _logprobs(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
         # Accelerate wraps model.forward in autocast; the head is applied outside of it and must compute the same way.
         with self.accelerator.autocast():
-            hidden_NH, targets_N, rows_N = supervised(hidden_states(model, inputs), inputs["labels"])
+            seen = pack(model, inputs) if self.packs else inputs
+            hidden_NH, targets_N, rows_N = supervised(hidden_states(model, seen), seen["labels"], seen.get("rows"))
             return token_logprobs(output_head(model), hidden_NH, targets_N), rows_N
 
     def _get_train_sampler(self, train_dataset: Any = None) -> StepSampler:

@@ -10,10 +10,11 @@ keeps a token:
 | each layer norm | its input, mean and 1/std; CUDA's autocast runs it in float32 | w H + 2 w |
 | query and key norms | the same, head by head | 4 (A + K) + 4 per head (+ 4 (A + K)) |
 | inputs of q, k, v | one copy in e, or one each (see below) | e H |
-| sdpa, flash | q, k, v, output, log-sum-exp; with a mask k and v repeated to all heads | e (2 A + 2 K) + 4 heads |
+| sdpa, flash, varlen | q, k, v, output, log-sum-exp; with a mask k, v repeated to all heads | e (2 A + 2 K) + 4 heads |
 | sdpa with a mask | the mask as a bias, in every block | e x length |
 | short rows on a CPU (model/attention.py) | q, k, v, the probabilities | e (A + 2 K) + e heads x length |
 | eager | q, k, v repeated; scores in float32 and in e; capped ones twice | 3 e A + (4 + e) heads x length |
+| varlen of a packed row without its flash kernel | where each token stands; the output once more | 8, e A |
 | input of o | the attention's output; a copy where layers cast their inputs | e A |
 | MLP | gate, act(gate), up; without a gate the input of act. gelu_new written out: 4 of it | 3 e I, e I, 4 e I |
 | inputs of gate, up, down | as of q, k, v; the product | e H (each), e I |
@@ -25,8 +26,9 @@ weights in mode full, or an adapter with dropout, cast to e; the last norm; the 
 checkpointing only the input of each block is kept, and one block is recomputed at a time; with offload these inputs are
 in main memory.
 
-Assumed: text only; no packing; no mask but that of a sliding window (learn/logprobs.py gives none to a causal model; an
-encoder gets one unless a micro-batch has one row); all blocks alike.
+Assumed: text only; no mask but that of a sliding window and of a packed row, which is one row of all tokens to
+everything here (learn/logprobs.py gives none to a causal model; an encoder gets one unless a micro-batch has one row);
+all blocks alike.
 Not in here: gradients and buffers that live for a moment (estimate.py).
 
 Worst bug: a term that grows with the length and is missing (tests/memory/test_activations.py measures them all).
@@ -54,7 +56,7 @@ class Pass:
         rows, length: of the micro-batch, padding included.
         width: bytes of the compute dtype; 2 means autocast.
         dropout: of the adapter; above 0 each adapter keeps its own input and what was dropped.
-        is_padded: rows differ in length, and attention is told by a mask.
+        is_padded: attention is told by a mask: as rows differ in length, or which examples a packed row is of.
         target_length: of what a decoder beside an encoder reads (pairs.py); 0 where there is one stack.
     """
 
@@ -181,7 +183,7 @@ def _output_copy(by_leaf: dict[str, LinearShape], shape: ModelShape, run: Pass, 
     if run.mode != "full" and not reader.is_target:
         return 0
     is_own = shape.attention == "eager" or shape.has_joined_rotary or (run.mode != "full" and run.dropout)
-    is_own = is_own or _is_by_products(shape, run, window)
+    is_own = is_own or _is_by_products(shape, run, window) or _is_laid_out(shape, run)
     mask = reader.size_in if run.dropout and run.mode != "full" else 0
     return run.width * reader.size_in * is_own + mask
 
@@ -198,13 +200,19 @@ def _attention(shape: ModelShape, run: Pass, window: int | None) -> int:
     has_mask = _has_mask(shape, run, window)
     if has_mask and shape.kv_heads > 1:  # repeated; a single head is only looked at several times
         values = keys = queries
-    elif any(linear.leaf == "qkv_proj" for linear in shape.block):
+    elif any(linear.leaf == "qkv_proj" for linear in shape.block) and not _is_laid_out(shape, run):
         values = queries + 2 * keys  # a view of the one layer's output keeps all of it
     else:
         values = keys
     if _is_by_products(shape, run, window):
         return e * (queries + keys + values) + e * heads * run.length
-    return e * (2 * queries + keys + values) + 4 * heads + (e * run.length if has_mask else 0)
+    places = 8 if _is_laid_out(shape, run) else 0
+    return e * (2 * queries + keys + values) + 4 * heads + (e * run.length if has_mask else 0) + places
+
+
+def _is_laid_out(shape: ModelShape, run: Pass) -> bool:
+    """Whether varlen attention makes padded rows of a packed one: where there is no flash kernel."""
+    return shape.attention == "varlen" and run.is_padded and run.device == "cpu"
 
 
 def _is_by_products(shape: ModelShape, run: Pass, window: int | None) -> bool:

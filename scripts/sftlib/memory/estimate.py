@@ -70,6 +70,7 @@ class Setup:
         softmax_bytes: of its rows that are in float32 at once (learn.logprobs.SOFTMAX_BYTES).
         device: a CPU keeps other things than CUDA here and there, and is what tests can measure.
         offload: what checkpointing keeps of each block waits in main memory.
+        packing: the rows of a micro-batch are one row of all their tokens.
     """
 
     mode: Mode
@@ -89,12 +90,14 @@ class Setup:
     device: Literal["cuda", "cpu"] = "cuda"
     target_length: int = 0
     offload: bool = False
+    packing: bool = False
 
     def forward(self) -> Pass:
         """A forward pass over one micro-batch."""
+        rows, length = (1, self.rows * self.length) if self.packing else (self.rows, self.length)
         return Pass(
-            self.mode, self.rank, self.rows, self.length, self.width, self.device, self.dropout,
-            self.rows > 1 and self.target_length > 0, self.target_length,
+            self.mode, self.rank, rows, length, self.width, self.device, self.dropout,
+            self.rows > 1 and (self.packing or self.target_length > 0), self.target_length,
         )  # fmt: skip
 
 
@@ -229,9 +232,14 @@ def _loss(shape: ModelShape, setup: Setup, casts: int) -> int:
 
 
 def _block_gradients(shape: ModelShape, setup: Setup) -> int:
-    """Gradients on their way through the widest part of a block, the MLP: of the adapter's and of the layer's input."""
+    """Gradients on their way through the widest part of a block, the MLP: of the adapter's and of the layer's input.
+
+    Eager attention is as wide as the row is long.
+    """
     run = setup.forward()  # the encoder's is the longer one as a rule
     wide = 2 * run.width * shape.intermediate
+    if shape.attention == "eager":
+        wide += run.width * shape.heads * run.length
     if shape.norm == "gemma":  # its norms multiply in float32, and so do their gradients
         wide += 4 * shape.hidden
     if setup.mode == "full":

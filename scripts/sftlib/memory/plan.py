@@ -4,6 +4,7 @@ In come a `ModelShape`, a `Setup` and the memory there is; out go `Change`s, eac
 `--set`. Cheap means: what it does to the result. The order is fixed, from what costs nothing but time to what trains
 something else:
 
+    train.packing=false                    the same numbers; a packed row is one large square to sdpa and eager
     train.gradient_checkpointing=true      the same numbers, a third slower
     train.batch_size=2                     the same step, in more and smaller parts (the effective batch stays)
     train.activation_offload=true          what checkpointing stores, in main memory
@@ -68,6 +69,8 @@ def with_all(shape: ModelShape, setup: Setup, changes: list[Change]) -> Estimate
 
 
 def _candidates(shape: ModelShape, setup: Setup, available: int) -> Iterator[tuple[str, str, Setup]]:
+    if setup.packing:
+        yield "train.packing=false", "nothing but the time that padding takes", replace(setup, packing=False)
     if not setup.checkpointing:
         yield (
             "train.gradient_checkpointing=true", "nothing but time, about a third",

@@ -86,7 +86,7 @@ class ModelShape:
         others: sizes of all other parameters: norms and biases.
         buffers: numbers in buffers that have the dtype of the weights, such as Gemma's embedding scale.
         buffer_bytes: of buffers that keep theirs, such as rotary frequencies.
-        attention: the kernel that will run: sdpa, eager or flash_attention_2.
+        attention: the kernel that will run, as transformers names it.
         short_rows: tokens up to which a CPU takes plain products in 16 bits instead (model/attention.py); 0 for never.
         windows: of each block the sliding window of its attention, None where it sees everything.
         is_parallel: attention and MLP read one norm and are added, rather than one after the other.

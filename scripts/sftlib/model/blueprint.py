@@ -155,6 +155,10 @@ def _on_meta(config_file: Path, attn_implementation: str) -> nn.Module:
     import transformers
 
     options = {} if attn_implementation == "auto" else {"attn_implementation": attn_implementation}
+    if attn_implementation == "varlen":
+        from .varlen import register
+
+        register()
     try:
         with quiet(), torch.device("meta"):
             config = transformers.AutoConfig.from_pretrained(config_file.parent, local_files_only=True)

@@ -66,6 +66,10 @@ def load_weights(
     _refuse_quantised(folder)
     if attn_implementation != "auto":
         options["attn_implementation"] = attn_implementation
+    if attn_implementation == "varlen":
+        from ..varlen import register
+
+        register()
     if device is not None and device.kind != "cpu":
         # On a CPU a device map makes transformers speak of offloading when it saves.
         options["device_map"] = {"": f"cuda:{device.index}" if device.kind == "cuda" else device.kind}
