@@ -34,7 +34,7 @@ from .files import read_json, sha256_file
 from .learn import processes
 from .learn.rates import suggest_learning_rate
 from .memory.probe import Device, find_device
-from .model.backend import Backend
+from .model.backend import Backend, has_bitsandbytes
 from .model.kind import check_kind, decoder_start
 from .model.precision import Precision, choose_precision
 from .model.store import StoredModel
@@ -126,8 +126,9 @@ def settle(config: Config, device: Device | None = None) -> Config:
         console.note(f"{train.optim} moves no pages here: without a GPU its state is in main memory already.")
     train = train.model_copy(update={"bf16": precision.name == "bf16", "fp16": precision.name == "fp16"})
     train, messages = settle_stated_batch(
-        train, device.kind, find_launch().processes, checkpoints_itself=backend == "unsloth"
-    )
+        train, device.kind, find_launch().processes, checkpoints_itself=backend == "unsloth",
+        can_page=has_bitsandbytes(), can_stream=mode != "full",
+    )  # fmt: skip
     for message in messages:
         console.warn(message)
     tuning = tuning.model_copy(update={"mode": mode, "backend": backend})

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from . import console
 from .build import settle
-from .config.schema import Config
+from .config.schema import Config, TrainSection
 from .learn.logprobs import LOGITS_BYTES, SOFTMAX_BYTES
 from .memory.estimate import CONTEXT_BYTES, HEADROOM, TERMS, Estimate, Setup, estimate, usable
 from .memory.plan import Change, cheapest_changes, with_all
 from .memory.probe import Device, find_device
-from .memory.search import Choice, Found, candidate_sizes, rungs, search
+from .memory.search import PAGED, UNPAGED, Choice, Found, Means, candidate_sizes, rungs, search
 from .memory.shape import ModelShape
 from .model.blueprint import read_blueprint
 from .model.kind import check_kind
@@ -91,19 +92,28 @@ def fit_by_estimate(
     """
     effective = config.train.effective_batch_size
 
-    def total(size: int, checkpointing: bool, offload: bool) -> tuple[float, int]:
-        asked = with_choice(config, Choice(size, checkpointing, offload), effective)
+    def total(*choice: Any) -> tuple[float, int]:
+        asked = with_choice(config, Choice(*choice), effective)
         return 1.0, estimate(shape, setup_of(asked, device, length)).total
 
-    ladder = rungs(config.train.gradient_checkpointing, config.train.activation_offload)
-    return search(total, sizes=sizes, rungs=ladder, room=room, tokens=lambda size: size)
+    return search(total, sizes=sizes, rungs=open_rungs(config.train), room=room, tokens=lambda size: size)
+
+
+def open_rungs(train: TrainSection) -> list[Means]:
+    """The means that a settled section leaves to the probe."""
+    paged = "auto" if train.optim == "auto" else False
+    return rungs(train.gradient_checkpointing, train.activation_offload, paged, train.stream_layers)
 
 
 def with_choice(config: Config, choice: Choice, effective: int) -> Config:
     """The config with its batch cut by this choice; effective: the rows of a step, of this process."""
+    optim = config.train.optim
+    if optim == "auto":
+        optim = PAGED if choice.paged else UNPAGED
     update = {
         "batch_size": choice.size, "grad_accum": effective // choice.size,
         "gradient_checkpointing": choice.checkpointing, "activation_offload": choice.offload,
+        "optim": optim, "stream_layers": choice.stream,
     }  # fmt: skip
     return config.model_copy(update={"train": config.train.model_copy(update=update)})
 
@@ -117,7 +127,7 @@ def setup_of(config: Config, device: Device, length: int | None = None) -> Setup
     answers = config.eval.training_rows if train.eval_strategy != "no" else 0
     return Setup(
         mode=tuning.mode, rank=tuning.lora.r, dropout=tuning.lora.dropout > 0, optim=train.optim,
-        checkpointing=train.gradient_checkpointing, offload=train.activation_offload,
+        checkpointing=train.gradient_checkpointing, offload=train.activation_offload, stream=train.stream_layers,
         width=choose_precision(train.bf16, train.fp16, device).dtype.itemsize,
         rows=train.batch_size, length=longest, accumulates=train.grad_accum > 1,
         answer_rows=min(answers, config.eval.batch_size), eval_rows=config.eval.batch_size,
@@ -143,6 +153,7 @@ def show(asked: Asked) -> None:
     length = f"{setup.length} + {setup.target_length}" if setup.target_length else f"{setup.length}"
     checkpointing = "gradient checkpointing" if setup.checkpointing else "no gradient checkpointing"
     checkpointing += " with offload" if setup.offload else ""
+    checkpointing += ", streamed layers" if setup.stream else ""
     console.note(
         f"{asked.config.model.name}: {asked.shape.parameters:,} parameters, {setup.mode}, "
         f"{setup.rows} x {length} tokens a micro-batch, {checkpointing}, {asked.shape.attention} attention, "

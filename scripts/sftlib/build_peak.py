@@ -21,7 +21,7 @@ import torch
 
 from . import console
 from .build import settle
-from .build_backend import choose, load_checkpointed
+from .build_backend import choose, load_settled
 from .build_estimate import setup_of
 from .config.schema import Config
 from .errors import MachineError
@@ -139,7 +139,7 @@ def train_on_noise(
 
     precision = choose_precision(config.train.bf16, config.train.fp16, device)
     backend = choose(config, folder, device)
-    model = load_checkpointed(backend, config, folder, device)
+    model = load_settled(backend, config, folder, device)
     trainer = build_trainer(
         model, train=config.train, logging=config.logging, run=open_run(scratch / "runs", "noise", "never"),
         precision=precision.name, device=device.kind, seed=config.seed,

@@ -94,7 +94,7 @@ def _probe(config: Config, name: str, length: int, folder: Path, scratch: Path, 
             load_trainable(choose(settled, folder, device), settled, folder, device), train=train,
             run=open_run(scratch / "runs", "noise", "never"),
             precision=choose_precision(train.bf16, train.fp16, device).name, device=device.kind, seed=settled.seed,
-            train_set=rows, pad_id=0, effective=EFFECTIVE,
+            train_set=rows, pad_id=0, effective=EFFECTIVE, place=device,
         ) as trial:  # fmt: skip
             room = trial.room(LIMIT_BYTES, KEPT_FREE)
             found = search(

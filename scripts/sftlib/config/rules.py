@@ -23,6 +23,7 @@ from .reading import Setting
 
 MICRO, ACCUM, EFFECTIVE = "train.batch_size", "train.grad_accum", "train.effective_batch_size"
 CHECKPOINTING, OFFLOAD = "train.gradient_checkpointing", "train.activation_offload"
+STREAM = "train.stream_layers"
 EVALUATE, BEST, PATIENCE = "train.eval_strategy", "train.load_best_model_at_end", "train.early_stopping_patience"
 METRIC, GREATER = "train.metric_for_best_model", "train.greater_is_better"
 MODE = "tuning.mode"
@@ -92,7 +93,8 @@ def follow(draft: Draft) -> None:
 def check(draft: Draft) -> Iterator[Fault]:
     """Every contradiction that is left."""
     for rule in (
-        _texts, _columns, _encoding, _split, _batch, _offload, _schedules, _best, _metric, _precision, _mode, _kind,
+        _texts, _columns, _encoding, _split, _batch, _offload, _stream, _schedules, _best, _metric, _precision, _mode,
+        _kind,
         _regex,
     ):  # fmt: skip
         yield from rule(draft)
@@ -203,6 +205,17 @@ def _offload(draft: Draft) -> Iterator[Fault]:
     if draft[OFFLOAD] is True and draft[CHECKPOINTING] is False:
         seen = f"`{OFFLOAD}` is true, and `{CHECKPOINTING}` is false: it moves what checkpointing stores."
         yield draft.fault(seen, OFFLOAD, CHECKPOINTING, cure=f"Set {CHECKPOINTING} to true or auto.")
+
+
+def _stream(draft: Draft) -> Iterator[Fault]:
+    if draft[STREAM] is not True:
+        return
+    if draft[MODE] == "full":
+        seen = f"`{STREAM}` is true, and `{MODE}` `full` trains every weight: only frozen ones can wait elsewhere."
+        yield draft.fault(seen, STREAM, MODE, cure=f"Set {STREAM} to auto, or {MODE} to lora.")
+    if draft["tuning.backend"] == "unsloth":
+        seen = f"`{STREAM}` is true, and `tuning.backend` `unsloth` runs blocks of its own."
+        yield draft.fault(seen, STREAM, "tuning.backend", cure="Set tuning.backend to bnb.")
 
 
 def _schedules(draft: Draft) -> Iterator[Fault]:
