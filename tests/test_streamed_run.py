@@ -10,7 +10,7 @@ import torch
 from tiny import make_model
 from tiny_project import call, make_processed_project
 
-from sftlib import build_batch, build_training
+from sftlib import build_batch, build_speaking, build_training
 from sftlib.config import load_config
 from sftlib.errors import MachineError
 from sftlib.files import read_json
@@ -135,7 +135,7 @@ def test_the_probe_streams_as_the_last_resort_says_so_and_what_it_costs(card, st
 
 
 def test_weights_that_do_not_fit_are_never_loaded_whole(card, streams, monkeypatch, capsys):
-    monkeypatch.setattr(build_batch, "weight_bytes", lambda *args: {"base": 65 * GIB})
+    monkeypatch.setattr(build_batch, "weights_of", lambda *args: 65 * GIB)
     run("large", *OPEN)
     assert all(choice.stream for choice in card)
     assert len(streams) == 1  # from the start to the end
@@ -154,3 +154,26 @@ def test_a_load_that_ran_out_of_memory_is_tried_streamed(card, streams, monkeypa
     run("large", *OPEN)
     assert all(choice.stream for choice in card)
     assert len(streams) == 1
+
+
+@pytest.mark.parametrize("mode", ["lora", "qlora"])
+def test_what_does_not_fit_is_streamed_to_answer_as_well(mode, streams, monkeypatch, capsys):
+    run("tiny", f"tuning.mode={mode}")
+    answers = []
+    for is_streamed in (False, True):
+        monkeypatch.setattr(build_speaking, "_must_stream", lambda *args, now=is_streamed: now)
+        assert call("eval", "--split", "test") == 0
+        answers.append(Path("outputs/samples.jsonl").read_text())
+    assert answers[0] == answers[1]
+    assert streams
+    assert "layers are streamed from main memory" in " ".join(capsys.readouterr().err.split())
+
+
+def test_only_a_gpu_with_less_than_the_weights_makes_answers_streamed():
+    config = build_training.build_backend.Config()
+    config = config.model_copy(update={"tuning": config.tuning.model_copy(update={"mode": "qlora"})})
+    config = config.model_copy(update={"train": config.train.model_copy(update={"bf16": True, "fp16": False})})
+    folder = Path(load_config("config.yaml").model.name)
+    for kind, total, is_streamed in (("cuda", 2**20, False), ("cuda", 2**16, True), ("cpu", 2**16, False)):
+        device = Device(kind, "a device", total, total, (8, 6), has_bf16=True)
+        assert build_speaking._must_stream(config, folder, device) == is_streamed

@@ -238,9 +238,11 @@ def load_base(
     *,
     training: bool,
     sharded: bool = False,
+    on_host: bool = False,
 ) -> Any:
     """The weights of a base, or of a fully tuned model, by the backend."""
     return backend.load_base(
         folder, precision=precision, device=device, attn_implementation=section.attn_implementation,
         trust_remote_code=section.trust_remote_code, training=training, sharded=sharded,
+        on_host=on_host,
     )  # fmt: skip

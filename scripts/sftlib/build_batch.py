@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 from . import console
 from .build import Text
-from .build_estimate import fit_by_estimate, open_rungs, setup_of, with_choice
+from .build_estimate import fit_by_estimate, open_rungs, setup_of, weights_of, with_choice
 from .config.schema import Config
 from .errors import MachineError, ModelError
-from .memory.estimate import CONTEXT_BYTES, usable, weight_bytes
+from .memory.estimate import CONTEXT_BYTES, usable
 from .memory.plan import cheapest_changes
 from .memory.probe import Device, drives_display
 from .memory.remembered import BUCKET_BYTES, Remembered
@@ -229,11 +229,8 @@ def _loaded(
     streaming = [rung for rung in ladder if rung.stream]
     if streaming == list(ladder):
         return probe.load(True), ladder
-    shape = _shape(config, text)
     room = int(device.total_bytes * (1 - share))
-    weights = 0
-    if shape is not None:
-        weights = sum(weight_bytes(shape, setup_of(one_row_at_a_time(config), device), config.tuning.mode).values())
+    weights = weights_of(config, text.stored.folder / "config.json", device)
     if weights <= room or not streaming:
         try:
             return probe.load(False), ladder

@@ -11,14 +11,16 @@ Worst bug: a setting that changes memory and does not arrive here (tests/memory/
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from . import console
 from .build import settle
 from .config.schema import Config, TrainSection
+from .errors import ModelError
 from .learn.logprobs import LOGITS_BYTES, SOFTMAX_BYTES
-from .memory.estimate import CONTEXT_BYTES, HEADROOM, TERMS, Estimate, Setup, estimate, usable
+from .memory.estimate import CONTEXT_BYTES, HEADROOM, TERMS, Estimate, Setup, estimate, usable, weight_bytes
 from .memory.plan import Change, cheapest_changes, with_all
 from .memory.probe import Device, find_device
 from .memory.search import PAGED, UNPAGED, Choice, Found, Means, candidate_sizes, rungs, search
@@ -97,6 +99,16 @@ def fit_by_estimate(
         return 1.0, estimate(shape, setup_of(asked, device, length)).total
 
     return search(total, sizes=sizes, rungs=open_rungs(config.train), room=room, tokens=lambda size: size)
+
+
+def weights_of(config: Config, config_file: Path, device: Device) -> int:
+    """Bytes that base and adapter take when they are resident; 0 for an architecture that is not known."""
+    try:
+        shape = read_blueprint(config_file, config.tuning.lora, config.model.attn_implementation)
+    except ModelError:
+        return 0
+    setup = replace(setup_of(with_choice(config, Choice(1), 1), device), stream=False)
+    return sum(weight_bytes(shape, setup, config.tuning.mode).values())
 
 
 def open_rungs(train: TrainSection) -> list[Means]:
