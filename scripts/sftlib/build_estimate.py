@@ -139,7 +139,8 @@ def setup_of(config: Config, device: Device, length: int | None = None) -> Setup
     answers = config.eval.training_rows if train.eval_strategy != "no" else 0
     return Setup(
         mode=tuning.mode, rank=tuning.lora.r, dropout=tuning.lora.dropout > 0, optim=train.optim,
-        checkpointing=train.gradient_checkpointing, offload=train.activation_offload, stream=train.stream_layers,
+        checkpointing=train.gradient_checkpointing, offload=train.activation_offload,
+        stream=train.stream_layers and device.kind == "cuda",  # a CPU has what waits in the same memory
         width=choose_precision(train.bf16, train.fp16, device).dtype.itemsize,
         rows=train.batch_size, length=longest, accumulates=train.grad_accum > 1,
         answer_rows=min(answers, config.eval.batch_size), eval_rows=config.eval.batch_size,

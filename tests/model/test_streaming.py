@@ -16,6 +16,7 @@ from sftlib.config.schema import LoraSection, ModelSection, TuningSection
 from sftlib.errors import ModelError
 from sftlib.learn.logprobs import hidden_states
 from sftlib.memory.shape import streamed_bytes
+from sftlib.model import streaming
 from sftlib.model.adapters import attach_adapter, enable_gradient_checkpointing
 from sftlib.model.backend import choose_backend
 from sftlib.model.copying import Copier
@@ -261,6 +262,23 @@ def test_main_memory_is_taken_in_pieces_that_hold_several_blocks(tmp_path: Path,
     stream = stream_layers(model, CPU)
     areas = {layer.home.untyped_storage().data_ptr(): layer.home.untyped_storage().nbytes() for layer in stream._layers}
     assert sorted(areas.values()) == [size, 2 * size + 1, 2 * size + 1]
+
+
+def test_when_main_memory_runs_out_nothing_has_been_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = load(make("llama", tmp_path, num_hidden_layers=LAYERS), "lora", "bf16")
+    before = hidden_states(model, batch(1, 8))
+    areas = streaming._areas
+
+    def small(*given: Any, **options: Any) -> Any:
+        yield next(areas(*given, **options))
+        raise RuntimeError("CUDA error: out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(streaming, "_areas", small)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            stream_layers(model, CPU)
+    assert stream_of(model) is None
+    assert torch.equal(hidden_states(model, batch(1, 8)), before)
 
 
 def test_an_adapter_that_is_attached_later_is_not_streamed(tmp_path: Path) -> None:

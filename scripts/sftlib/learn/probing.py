@@ -124,7 +124,9 @@ class Trial:
     def undo(self) -> None:
         """Make everything as it was before the first trial."""
         self.trainer.optimizer = None
-        if not self._was_streamed:
+        if not self._was_streamed and stream_of(self.trainer.model) is not None:
+            self.trainer.model.zero_grad()  # the weights that come back need the room
+            _free()
             stop_streaming(self.trainer.model)
         self._before.restore()
         _free()

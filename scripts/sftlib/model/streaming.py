@@ -87,10 +87,10 @@ class LayerStream:
         self._arrived: list[Any] = [None] * count
         self._current: int | None = None
         self._is_paused = False
-        room = _areas(sizes, pinned=device.type == "cuda")
+        homes = list(_areas(sizes, pinned=device.type == "cuda"))  # all of them, before a weight is touched
         self._layers = [
-            _Layer(of_one, _moved(of_one, next(room), self._buffers[index % count]))
-            for index, of_one in enumerate(pieces)
+            _Layer(of_one, _moved(of_one, home, self._buffers[index % count]))
+            for index, (of_one, home) in enumerate(zip(pieces, homes, strict=True))
         ]
         self._hooks = [
             handle
