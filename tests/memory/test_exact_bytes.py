@@ -31,7 +31,8 @@ def test_with_streamed_layers_it_is_two_of_them_to_the_byte(family: str, mode: s
     model, shape = load(make(family, tmp_path, num_hidden_layers=4), mode, "bf16")
     setup = Setup(
         mode=mode, rank=4, dropout=False, optim="adamw_torch", checkpointing=True, width=2, rows=1, length=8,
-        accumulates=False, answer_rows=0, eval_rows=1, eval_tokens=1, logits_bytes=2**20, device="cpu", stream=True,
+        accumulates=False, answer_rows=0, eval_rows=1, eval_tokens=1, logits_bytes=2**20,
+        softmax_bytes=2**20, device="cpu", stream=True,
     )  # fmt: skip
     resident = held_bytes(model)
     stream = stream_layers(model, CPU)
