@@ -34,6 +34,7 @@ def work(args: argparse.Namespace) -> int:
 
         build_peak.show(build_peak.verify(settings))
         build_probed.show(build_probed.verify(settings))
+        build_probed.show_in_turn(build_probed.in_turn(settings))
         return 0
 
     from sftlib import build_estimate

@@ -92,6 +92,7 @@ MUTATIONS = [
     Mutation("train.fp16", "true", "train"),
     Mutation("train.gradient_checkpointing", "true", "train"),
     Mutation("train.activation_offload", "true", "train"),  # a CPU leaves it out with a warning
+    Mutation("train.stream_layers", "true", "train"),
     Mutation("train.batch_size", "4", "train"),
     Mutation("train.grad_accum", "4", "train"),
     Mutation("train.effective_batch_size", "8", "train"),

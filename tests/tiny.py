@@ -48,8 +48,10 @@ def make_tokenizer(folder: Path, chat_template: str | None = CHATML) -> None:
     fast.save_pretrained(folder)
 
 
-def make_model(folder: Path, *, seed: int = 0, chat_template: str | None = CHATML, tie: bool = True) -> Path:
-    """Save a random two-layer Llama (hidden 32, vocabulary 512) with its tokenizer into `folder`; return the folder."""
+def make_model(
+    folder: Path, *, seed: int = 0, chat_template: str | None = CHATML, tie: bool = True, layers: int = 2
+) -> Path:
+    """Save a random Llama (hidden 32, vocabulary 512) with its tokenizer into `folder`; return the folder."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -57,7 +59,7 @@ def make_model(folder: Path, *, seed: int = 0, chat_template: str | None = CHATM
     make_tokenizer(folder, chat_template)
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=512, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        vocab_size=512, hidden_size=32, intermediate_size=64, num_hidden_layers=layers, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=tie, bos_token_id=1, eos_token_id=2,
         pad_token_id=3,
     )  # fmt: skip

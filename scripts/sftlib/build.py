@@ -34,7 +34,7 @@ from .files import read_json, sha256_file
 from .learn import processes
 from .learn.rates import suggest_learning_rate
 from .memory.probe import Device, find_device
-from .model.backend import Backend
+from .model.backend import Backend, has_bitsandbytes
 from .model.kind import check_kind, decoder_start
 from .model.precision import Precision, choose_precision
 from .model.store import StoredModel
@@ -133,8 +133,9 @@ def settle(config: Config, device: Device | None = None) -> Config:
         }
     )  # fmt: skip
     train, messages = settle_stated_batch(
-        train, device.kind, find_launch().processes, checkpoints_itself=backend == "unsloth"
-    )
+        train, device.kind, find_launch().processes, checkpoints_itself=backend == "unsloth",
+        can_page=has_bitsandbytes(), can_stream=mode != "full",
+    )  # fmt: skip
     for message in messages:
         console.warn(message)
     tuning = tuning.model_copy(update={"mode": mode, "backend": backend})
@@ -244,9 +245,11 @@ def load_base(
     *,
     training: bool,
     sharded: bool = False,
+    on_host: bool = False,
 ) -> Any:
     """The weights of a base, or of a fully tuned model, by the backend."""
     return backend.load_base(
         folder, precision=precision, device=device, attn_implementation=section.attn_implementation,
         trust_remote_code=section.trust_remote_code, training=training, sharded=sharded,
+        on_host=on_host,
     )  # fmt: skip

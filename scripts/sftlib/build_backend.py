@@ -3,7 +3,7 @@
     backend = choose_first(config)                        imports unsloth, when that is what trains
     backend = choose(config, folder, device)              the same without it, wherever the folder is known
     model = load_trainable(backend, config, folder, device)
-    checkpoint(backend, model, config.train)              once it is known whether
+    save_memory(backend, model, config.train, device)     once it is known with what means
 
 Worst bug: unsloth imported after transformers by `make train` (tests/test_unsloth_chain.py).
 """
@@ -18,6 +18,7 @@ from .config.schema import Config, TrainSection
 from .memory.probe import Device
 from .model.backend import Backend, choose_backend, load_request
 from .model.precision import choose_precision
+from .model.streaming import stream_layers, stream_of
 
 
 def choose_first(config: Config) -> Backend | None:
@@ -37,24 +38,29 @@ def choose(config: Config, folder: Path | None, device: Device) -> Backend:
     return choose_backend(config.tuning, device, request)
 
 
-def load_trainable(backend: Backend, config: Config, folder: Path, device: Device, *, sharded: bool = False) -> Any:
+def load_trainable(
+    backend: Backend, config: Config, folder: Path, device: Device, *, sharded: bool = False, stream: bool = False
+) -> Any:
     """The base with a fresh adapter, or the whole model in mode full, ready for the trainer.
 
     sharded: it will be cut up over several processes, and no device is to hold all of it.
+    stream: its layers are streamed from the start, for the same reason.
     """
-    return backend.load_trainable(folder, device=device, sharded=sharded, **_about(config, device))
+    return backend.load_trainable(folder, device=device, sharded=sharded, stream=stream, **_about(config, device))
 
 
-def checkpoint(backend: Backend, model: Any, train: TrainSection) -> None:
-    """Switch gradient checkpointing on, where the settled section asks for it."""
+def save_memory(backend: Backend, model: Any, train: TrainSection, device: Device) -> None:
+    """Switch on what the settled section asks for: checkpointing, and streaming where it is not at work yet."""
     if train.gradient_checkpointing:
         backend.enable_checkpointing(model, offload=train.activation_offload)
+    if train.stream_layers and stream_of(model) is None:
+        stream_layers(model, device)
 
 
-def load_checkpointed(backend: Backend, config: Config, folder: Path, device: Device) -> Any:
-    """As `load_trainable`, for a config whose checkpointing is settled: nothing is tried out on the model first."""
-    model = load_trainable(backend, config, folder, device)
-    checkpoint(backend, model, config.train)
+def load_settled(backend: Backend, config: Config, folder: Path, device: Device) -> Any:
+    """As `load_trainable`, for a config whose batch is settled: nothing is tried out on the model first."""
+    model = load_trainable(backend, config, folder, device, stream=config.train.stream_layers)
+    save_memory(backend, model, config.train, device)
     return model
 
 

@@ -1,4 +1,4 @@
-"""Assembly of the batch: what train.batch_size `auto`, and with it accumulation, checkpointing and offload, come to.
+"""Assembly of the batch: what train.batch_size `auto`, and with it all means of fitting, come to.
 
 In come a settled config, the model's text side and the training rows; out goes a config without `auto` and the reason.
 
@@ -15,6 +15,7 @@ Worst bug: a run that goes on with another micro-batch than it was begun with (t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,14 +23,14 @@ from typing import TYPE_CHECKING, Any
 
 from . import console
 from .build import Text
-from .build_estimate import fit_by_estimate, setup_of, with_choice
+from .build_estimate import fit_by_estimate, open_rungs, setup_of, weights_of, with_choice
 from .config.schema import Config
 from .errors import MachineError, ModelError
 from .memory.estimate import CONTEXT_BYTES, usable
 from .memory.plan import cheapest_changes
 from .memory.probe import Device, drives_display
 from .memory.remembered import BUCKET_BYTES, Remembered
-from .memory.search import Choice, Found, candidate_sizes, rungs, search
+from .memory.search import PAGED, UNPAGED, Choice, Found, Means, candidate_sizes, search
 from .memory.shape import ModelShape
 from .model.blueprint import read_blueprint
 from .run.folder import RunFolder
@@ -46,12 +47,12 @@ KEPT_FREE = 0.03  # of a GPU, by a probe: what it measures is this run's need, b
 KEPT_FREE_FOR_DISPLAY = 0.07  # of it more where a screen hangs on it: windows come and go
 MOST = 4  # rows without a probe: what docs/BENCHMARKS.md was measured with; nobody measured more on a CPU
 MEANS = {
-    (False, False): "",
-    (True, False): " with gradient checkpointing",
-    (True, True): " with gradient checkpointing and activation offload",
-}
+    "checkpointing": "gradient checkpointing", "offload": "activation offload", "paged": "a paged 8-bit optimizer",
+    "stream": "layer streaming",
+}  # fmt: skip
 ALONE = Launch()
-OPEN = ("batch_size", "grad_accum", "gradient_checkpointing", "activation_offload")
+OPEN = ("batch_size", "grad_accum", "gradient_checkpointing", "activation_offload", "optim", "stream_layers")
+BEGUN = {"optim": UNPAGED}  # of a run that was begun before there was such an `auto`; the others were off
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Batch:
     Args:
         why: where it comes from, for backend.json.
         found: what a probe measured, when one was run.
+        costs: of each of the means that a probe turned on, the share of speed that is left and the length of the rows.
         remember: told the rows and their length that fit after all, when memory ran out while training.
     """
 
@@ -68,6 +70,7 @@ class Batch:
     why: str
     found: Found | None = None
     remember: Callable[[int, int], None] | None = None
+    costs: Mapping[str, tuple[float, int]] = field(default_factory=dict)
 
     def report(self) -> dict[str, Any]:
         """For backend.json."""
@@ -79,6 +82,9 @@ class Batch:
                 one.choice._asdict() | {"tokens_per_second": one.speed, "peak_bytes": one.peak, "fits": one.fits}
                 for one in self.found.tried
             ]
+            report["costs"] = {
+                name: {"speed_left": share, "length": length} for name, (share, length) in self.costs.items()
+            }
         return report
 
 
@@ -87,14 +93,14 @@ class Probe:
     """What a probe needs besides.
 
     Args:
-        load: the model as it will be trained, loaded once.
+        load: the model as it will be trained, loaded once; told whether its layers are streamed from the start.
         enable: switches gradient checkpointing on (Backend.enable_checkpointing).
         kind: what a remembered choice depends on and the config does not say: fingerprint of the base, the backend that
             runs, the digest of our code.
     """
 
     run: RunFolder
-    load: Callable[[], nn.Module]
+    load: Callable[[bool], nn.Module]
     enable: Callable[..., None]
     precision: str
     kind: Mapping[str, Any] = field(default_factory=dict)
@@ -114,11 +120,11 @@ def settle_batch(
     if probe is not None and (begun := settings_to_go_on_with(probe.run, train.resume)):
         return Batch(_with_begun(config, begun), "as the run was begun")
     effective = train.effective_batch_size // launch.processes
-    ladder = rungs(train.gradient_checkpointing, train.activation_offload)
+    ladder = open_rungs(train)
     is_probed = device.kind in PROBED and launch.processes == 1
     sizes = candidate_sizes(effective, len(rows), None if is_probed else MOST)
     if launch.is_sharded:
-        settled = with_choice(config, Choice(1, *((True, False) if (True, False) in ladder else ladder[0])), effective)
+        settled = with_choice(config, Choice(1, *(Means(True) if Means(True) in ladder else ladder[0])), effective)
         console.note(
             f"{_words(settled)}: what fits beside a cut up model is not known. State train.batch_size for more."
         )
@@ -134,11 +140,11 @@ def settle_batch(
         """Rows of the longest kind that fit, when so many of this length did."""
         fitting = max(1, count * length // max(rows.lengths))
         smaller = max(size for size in sizes if size <= fitting)
-        kept.remember(Choice(smaller, settled.train.gradient_checkpointing, settled.train.activation_offload))
+        kept.remember(choice._replace(size=smaller))
 
-    choice, found, why = kept.recall(), None, "remembered from an earlier run"
-    if choice is None or choice.size not in sizes or choice[1:] not in ladder:
-        found = _probe(config, text, rows, device, probe, sizes, ladder, effective)
+    choice, found, costs, why = kept.recall(), None, {}, "remembered from an earlier run"
+    if choice is None or choice.size not in sizes or choice.means not in ladder:
+        found, costs = _probe(config, text, rows, device, probe, sizes, ladder, effective)
         choice, why = found.chosen.choice, "found by trial"
         kept.remember(choice)
     settled = with_choice(config, choice, effective)
@@ -147,7 +153,7 @@ def settle_batch(
             f"{_words(settled)}, as found before for this model, length, card and free memory. "
             f"To find it anew: rm {kept.path}"
         )
-    return Batch(settled, why, found, remember)
+    return Batch(settled, why, found, remember, costs)
 
 
 def one_row_at_a_time(config: Config) -> Config:
@@ -155,13 +161,14 @@ def one_row_at_a_time(config: Config) -> Config:
     train = config.train
     if train.batch_size != "auto":
         return config
-    rung = rungs(train.gradient_checkpointing, train.activation_offload)[0]
-    return with_choice(config, Choice(1, *rung), train.effective_batch_size)
+    return with_choice(config, Choice(1, *open_rungs(train)[0]), train.effective_batch_size)
 
 
 def _with_begun(config: Config, begun: Mapping[str, Any]) -> Config:
     train = config.train
-    update = {name: begun.get(f"train.{name}", False) for name in OPEN if getattr(train, name) == "auto"}
+    update = {
+        name: begun.get(f"train.{name}", BEGUN.get(name, False)) for name in OPEN if getattr(train, name) == "auto"
+    }
     console.note(f"Micro-batches of {update['batch_size']}, as the run was begun with.")
     return config.model_copy(update={"train": train.model_copy(update=update)})
 
@@ -169,7 +176,7 @@ def _with_begun(config: Config, begun: Mapping[str, Any]) -> Config:
 def _estimated(config: Config, text: Text, longest: int, device: Device, sizes: Sequence[int], effective: int) -> Batch:
     """By numbers alone, so that the same machine gives the same batch."""
     shape = _shape(config, text)
-    ladder = rungs(config.train.gradient_checkpointing, config.train.activation_offload)
+    ladder = open_rungs(config.train)
     if shape is None:
         settled = with_choice(config, Choice(sizes[-1], *ladder[0]), effective)
         why = "the model is not one whose memory can be estimated"
@@ -189,34 +196,58 @@ def _estimated(config: Config, text: Text, longest: int, device: Device, sizes: 
 
 def _probe(
     config: Config, text: Text, rows: ExampleDataset, device: Device, probe: Probe, sizes: Sequence[int],
-    ladder: Sequence[tuple[bool, bool]], effective: int,
-) -> Found:  # fmt: skip
+    ladder: Sequence[Means], effective: int,
+) -> tuple[Found, Mapping[str, tuple[float, int]]]:  # fmt: skip
     from .learn.probing import probing  # the Trainer takes seconds to import
 
     has_display = device.kind == "cuda" and drives_display()
     share = KEPT_FREE + (KEPT_FREE_FOR_DISPLAY if has_display else 0)
-    model = probe.load()
+    model, ladder = _loaded(config, text, device, probe, ladder, share)
+    costs = {}
     with probing(
         model, train=config.train, run=probe.run, precision=probe.precision, device=device.kind, seed=config.seed,
         train_set=rows, pad_id=text.tokenizer.pad_token_id, effective=effective,
-        enable=probe.enable,
+        place=device, enable=probe.enable,
     ) as trial:  # fmt: skip
         room = trial.room(device.total_bytes, share)
         found = search(trial, sizes=sizes, rungs=ladder, room=room, tokens=trial.tokens)
+        if found.chosen is not None and config.model.type == "causal":
+            costs = trial.costs(found.chosen.choice, room)
     if found.chosen is None:
         smallest = with_choice(config, found.tried[-1].choice, sizes[0])
         shape = _shape(config, text)
         raise _nothing_fits(smallest, shape, device, room + CONTEXT_BYTES, max(rows.lengths), found, "may be used")
     _say(with_choice(config, found.chosen.choice, effective), found, room, share, has_display)
-    return found
+    for name, (left, length) in costs.items():
+        console.note(f"Cost of {MEANS[name]}, measured on rows of {length} tokens: {left:.0%} of the speed is left.")
+    return found, costs
+
+
+def _loaded(
+    config: Config, text: Text, device: Device, probe: Probe, ladder: Sequence[Means], share: float
+) -> tuple[nn.Module, Sequence[Means]]:
+    """The model, and the means that are left: where its weights alone do not fit the card, its layers are streamed."""
+    streaming = [rung for rung in ladder if rung.stream]
+    if streaming == list(ladder):
+        return probe.load(True), ladder
+    room = int(device.total_bytes * (1 - share))
+    weights = weights_of(config, text.stored.folder / "config.json", device)
+    if weights <= room or not streaming:
+        try:
+            return probe.load(False), ladder
+        except MachineError as error:
+            if error.code != "E409" or not streaming:
+                raise
+    console.note(f"The weights alone ({gib(weights)}) do not fit {device.name}: layers are streamed from main memory.")
+    return probe.load(True), streaming
 
 
 def _say(config: Config, found: Found, room: int, share: float, has_display: bool) -> None:
     """What was chosen and what had to be turned on for it."""
     chosen = found.chosen
-    failed = list(dict.fromkeys(one.choice[1:] for one in found.tried if one.choice[1:] != chosen.choice[1:]))
-    for checkpointing, _ in failed:
-        what = "activation offload" if checkpointing else "gradient checkpointing"
+    failed = list(dict.fromkeys(one.choice.means for one in found.tried if one.choice.means != chosen.choice.means))
+    for before, after in itertools.pairwise([*failed, chosen.choice.means]):
+        what = " and ".join(MEANS[name] for name in Means._fields if getattr(after, name) and not getattr(before, name))
         console.note(f"Not even one row fits without {what}: it is turned on.")
     display = ", as a screen hangs on it" if has_display else ""
     console.note(
@@ -240,7 +271,7 @@ def _nothing_fits(
         cure = "The cheapest changes: " + "; ".join(listed) + ". Close what else uses the memory." if listed else cure
     return MachineError(
         f"Not even one row of {longest} tokens fits {device.name}"
-        f"{MEANS[last.choice[1:]]}: {need}, and {gib(room)} {which}.",
+        f"{_with_means(last.choice.means)}: {need}, and {gib(room)} {which}.",
         where="train.batch_size", expected="memory for one row at a time", cure=cure, code="E409",
     )  # fmt: skip
 
@@ -262,12 +293,18 @@ def _key(config: Config, rows: ExampleDataset, device: Device, probe: Probe, eff
         "rows": min(len(rows), effective), "effective": effective, "optim": train.optim, "precision": probe.precision,
         "attention": config.model.attn_implementation, "packing": train.packing,
         "checkpointing": train.gradient_checkpointing, "offload": train.activation_offload,
-        "card": device.name, "total": device.total_bytes, "free": device.free_bytes // BUCKET_BYTES,
-        "versions": versions(),
+        "stream": train.stream_layers, "card": device.name, "total": device.total_bytes,
+        "free": device.free_bytes // BUCKET_BYTES, "versions": versions(),
     }  # fmt: skip
 
 
 def _words(config: Config) -> str:
     train = config.train
-    means = MEANS[train.gradient_checkpointing, train.activation_offload]
-    return f"Micro-batch {train.batch_size} x {train.grad_accum}{means}"
+    means = Means(train.gradient_checkpointing, train.activation_offload, train.optim == PAGED, train.stream_layers)
+    return f"Micro-batch {train.batch_size} x {train.grad_accum}{_with_means(means)}"
+
+
+def _with_means(means: Means) -> str:
+    """` with gradient checkpointing and activation offload`, or nothing."""
+    *most, last = [MEANS[name] for name, is_on in means._asdict().items() if is_on] or [""]
+    return f" with {', '.join(most)}{' and ' if most else ''}{last}" if last else ""

@@ -162,12 +162,12 @@ class ModelLooks:
         config, machine = self.config, self.machine
         precision = choose_precision(config.train.bf16, config.train.fp16, machine)
         set_seed(config.seed)
-        model = build_backend.load_checkpointed(self.backend, config, self.text.stored.folder, machine)
+        model = build_backend.load_settled(self.backend, config, self.text.stored.folder, machine)
         rows = choose_rows(self.splits["train"].examples, config.train.batch_size, machine.kind)
         console.note(f"{STEPS} steps on {', '.join(row.source for row in rows)}; nothing of them is kept.")
         with tempfile.TemporaryDirectory(prefix="sft-check-") as scratch:
             found = try_to_learn(
-                model, rows, train=self.backend.left_to_the_trainer(config.train), mode=self.backend.mode,
+                model, rows, train=config.train, mode=self.backend.mode,
                 precision=precision.name, device=machine.kind, seed=config.seed,
                 pad_id=self.text.tokenizer.pad_token_id, scratch=Path(scratch),
             )  # fmt: skip

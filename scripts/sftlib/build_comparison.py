@@ -90,9 +90,9 @@ def train_steps(config: Config, backend: str, steps: int, report: Path) -> None:
     set_seed(settled.seed)
     with tempfile.TemporaryDirectory() as scratch:
         run = open_run(Path(scratch), backend, "never")
-        model = build_backend.load_checkpointed(chosen, settled, text.stored.folder, device)
+        model = build_backend.load_settled(chosen, settled, text.stored.folder, device)
         trainer = build_trainer(
-            model, train=chosen.left_to_the_trainer(settled.train), logging=settled.logging, run=run,
+            model, train=settled.train, logging=settled.logging, run=run,
             precision=choose_precision(settled.train.bf16, settled.train.fp16, device).name, device=device.kind,
             seed=settled.seed, train_set=rows, eval_set=None, pad_id=text.tokenizer.pad_token_id,
         )  # fmt: skip

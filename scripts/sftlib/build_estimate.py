@@ -11,16 +11,19 @@ Worst bug: a setting that changes memory and does not arrive here (tests/memory/
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from . import console
 from .build import settle
-from .config.schema import Config
+from .config.schema import Config, TrainSection
+from .errors import ModelError
 from .learn.logprobs import LOGITS_BYTES, SOFTMAX_BYTES
-from .memory.estimate import CONTEXT_BYTES, HEADROOM, TERMS, Estimate, Setup, estimate, usable
+from .memory.estimate import CONTEXT_BYTES, HEADROOM, TERMS, Estimate, Setup, estimate, usable, weight_bytes
 from .memory.plan import Change, cheapest_changes, with_all
 from .memory.probe import Device, find_device
-from .memory.search import Choice, Found, candidate_sizes, rungs, search
+from .memory.search import PAGED, UNPAGED, Choice, Found, Means, candidate_sizes, rungs, search
 from .memory.shape import ModelShape
 from .model.blueprint import read_blueprint
 from .model.kind import check_kind
@@ -91,19 +94,38 @@ def fit_by_estimate(
     """
     effective = config.train.effective_batch_size
 
-    def total(size: int, checkpointing: bool, offload: bool) -> tuple[float, int]:
-        asked = with_choice(config, Choice(size, checkpointing, offload), effective)
+    def total(*choice: Any) -> tuple[float, int]:
+        asked = with_choice(config, Choice(*choice), effective)
         return 1.0, estimate(shape, setup_of(asked, device, length)).total
 
-    ladder = rungs(config.train.gradient_checkpointing, config.train.activation_offload)
-    return search(total, sizes=sizes, rungs=ladder, room=room, tokens=lambda size: size)
+    return search(total, sizes=sizes, rungs=open_rungs(config.train), room=room, tokens=lambda size: size)
+
+
+def weights_of(config: Config, config_file: Path, device: Device) -> int:
+    """Bytes that base and adapter take when they are resident; 0 for an architecture that is not known."""
+    try:
+        shape = read_blueprint(config_file, config.tuning.lora, config.model.attn_implementation)
+    except ModelError:
+        return 0
+    setup = replace(setup_of(with_choice(config, Choice(1), 1), device), stream=False)
+    return sum(weight_bytes(shape, setup, config.tuning.mode).values())
+
+
+def open_rungs(train: TrainSection) -> list[Means]:
+    """The means that a settled section leaves to the probe."""
+    paged = "auto" if train.optim == "auto" else False
+    return rungs(train.gradient_checkpointing, train.activation_offload, paged, train.stream_layers)
 
 
 def with_choice(config: Config, choice: Choice, effective: int) -> Config:
     """The config with its batch cut by this choice; effective: the rows of a step, of this process."""
+    optim = config.train.optim
+    if optim == "auto":
+        optim = PAGED if choice.paged else UNPAGED
     update = {
         "batch_size": choice.size, "grad_accum": effective // choice.size,
         "gradient_checkpointing": choice.checkpointing, "activation_offload": choice.offload,
+        "optim": optim, "stream_layers": choice.stream,
     }  # fmt: skip
     return config.model_copy(update={"train": config.train.model_copy(update=update)})
 
@@ -118,6 +140,7 @@ def setup_of(config: Config, device: Device, length: int | None = None) -> Setup
     return Setup(
         mode=tuning.mode, rank=tuning.lora.r, dropout=tuning.lora.dropout > 0, optim=train.optim,
         checkpointing=train.gradient_checkpointing, offload=train.activation_offload,
+        stream=train.stream_layers and device.kind == "cuda",  # a CPU has what waits in the same memory
         width=choose_precision(train.bf16, train.fp16, device).dtype.itemsize,
         rows=train.batch_size, length=longest, accumulates=train.grad_accum > 1,
         answer_rows=min(answers, config.eval.batch_size), eval_rows=config.eval.batch_size,
@@ -144,6 +167,7 @@ def show(asked: Asked) -> None:
     length = f"{setup.length} + {setup.target_length}" if setup.target_length else f"{setup.length}"
     checkpointing = "gradient checkpointing" if setup.checkpointing else "no gradient checkpointing"
     checkpointing += " with offload" if setup.offload else ""
+    checkpointing += ", streamed layers" if setup.stream else ""
     console.note(
         f"{asked.config.model.name}: {asked.shape.parameters:,} parameters, {setup.mode}, "
         f"{setup.rows} x {length} tokens a micro-batch, {checkpointing}, {asked.shape.attention} attention, "

@@ -21,7 +21,7 @@ import torch
 
 from . import console
 from .build import settle
-from .build_backend import choose, load_checkpointed
+from .build_backend import choose, load_settled
 from .build_estimate import setup_of
 from .config.schema import Config
 from .errors import MachineError
@@ -48,6 +48,14 @@ MODELS: dict[str, dict[str, Any]] = {  # the numbers of the published config.jso
     "Qwen2.5-3B": {
         "model_type": "qwen2", "vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 11008,
         "num_hidden_layers": 36, "num_attention_heads": 16, "num_key_value_heads": 2, "tie_word_embeddings": True,
+    },
+    "Llama-3.1-8B": {
+        "model_type": "llama", "vocab_size": 128256, "hidden_size": 4096, "intermediate_size": 14336,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "tie_word_embeddings": False,
+    },
+    "Qwen2.5-14B": {
+        "model_type": "qwen2", "vocab_size": 152064, "hidden_size": 5120, "intermediate_size": 13824,
+        "num_hidden_layers": 48, "num_attention_heads": 40, "num_key_value_heads": 8, "tie_word_embeddings": False,
     },
     "Qwen2.5-7B": {
         "model_type": "qwen2", "vocab_size": 152064, "hidden_size": 3584, "intermediate_size": 18944,
@@ -120,7 +128,7 @@ def case_config(config: Config, case: Case, folder: Path) -> Config:
     train = config.train.without_interruptions().model_copy(
         update={
             "batch_size": 2, "grad_accum": 2, "effective_batch_size": 4, "max_steps": STEPS, "learning_rate": 1e-5,
-            "gradient_checkpointing": case.checkpointing, "activation_offload": False,
+            "gradient_checkpointing": case.checkpointing, "activation_offload": False, "stream_layers": False,
         }
     )  # fmt: skip
     model = config.model.model_copy(update={"name": str(folder), "max_seq_len": case.length})
@@ -139,7 +147,7 @@ def train_on_noise(
 
     precision = choose_precision(config.train.bf16, config.train.fp16, device)
     backend = choose(config, folder, device)
-    model = load_checkpointed(backend, config, folder, device)
+    model = load_settled(backend, config, folder, device)
     trainer = build_trainer(
         model, train=config.train, logging=config.logging, run=open_run(scratch / "runs", "noise", "never"),
         precision=precision.name, device=device.kind, seed=config.seed,

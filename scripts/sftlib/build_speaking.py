@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from . import console
 from .build import Text, load_base, load_text, settle
+from .build_estimate import weights_of
 from .chat import rendering
 from .chat.model_files import read_model_template
 from .chat.stored import read_split
@@ -26,6 +28,7 @@ from .measure.evaluation import EvaluationReport, Speaker, evaluate_systems
 from .measure.lines import line_reader
 from .measure.report import show_report, write_report
 from .measure.responder import Responder, opening
+from .memory.estimate import usable
 from .memory.probe import Device, find_device, main_memory
 from .model import merge as merging
 from .model.backend import choose_backend
@@ -33,6 +36,7 @@ from .model.base import read_base
 from .model.kind import kind_in
 from .model.precision import choose_precision
 from .model.store import fetch_model as fetch_from_store
+from .model.streaming import stream_layers
 from .model.tuned import load_tuned
 from .model.verify import MergeReport, answer_with_plain_transformers, comparison_precision, verify_merge
 
@@ -56,7 +60,14 @@ def _speakers(config: Config, tuned_folder: Path | None) -> Iterator[tuple[Speak
     backend = choose_backend(config.tuning, device, training=False)
 
     def load(folder: Path) -> Any:
-        return load_base(backend, folder, config.model, precision, device, training=False)
+        is_streamed = _must_stream(config, folder, device)
+        model = load_base(backend, folder, config.model, precision, device, training=False, on_host=is_streamed)
+        if is_streamed:
+            console.note(
+                f"The weights do not fit {device.name}: layers are streamed from main memory, which takes time."
+            )
+            stream_layers(model.requires_grad_(False), device)
+        return model
 
     if tuned_folder is not None:
         is_adapter = (tuned_folder / "adapter_config.json").is_file()
@@ -77,6 +88,15 @@ def _speakers(config: Config, tuned_folder: Path | None) -> Iterator[tuple[Speak
             yield Speaker(load(text.stored.folder), text.tokenizer, text.template, text.stop_ids, config.model.name)
 
     yield tuned, base
+
+
+def _must_stream(config: Config, folder: Path, device: Device) -> bool:
+    """Whether the weights alone are more than a GPU has, as they were when a probe streamed them to train."""
+    if device.kind != "cuda":
+        return False
+    answering = config.model_copy(update={"tuning": config.tuning.model_copy(update={"mode": "lora"})})
+    resident = weights_of(config if config.tuning.mode == "qlora" else answering, folder / "config.json", device)
+    return resident > usable(device.total_bytes)
 
 
 def _for_tuned(config: Config, folder: Path) -> Config:

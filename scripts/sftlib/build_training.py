@@ -7,7 +7,6 @@ Worst bug: a key of the config that does not arrive anywhere (tests/test_chain.p
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -79,10 +78,17 @@ def _train(
     base = describe_base(text.stored, backend.quantization)
     code = code_revision()
 
-    @functools.cache
-    def load_model() -> Any:
-        set_seed(config.seed)
-        return build_backend.load_trainable(backend, config, text.stored.folder, device, sharded=launch.is_sharded)
+    loaded: list[Any] = []
+
+    def load_model(stream: bool) -> Any:
+        if not loaded:
+            set_seed(config.seed)
+            loaded.append(
+                build_backend.load_trainable(
+                    backend, config, text.stored.folder, device, sharded=launch.is_sharded, stream=stream
+                )
+            )
+        return loaded[0]
 
     kind = {"base": base.fingerprint, "backend": backend.name, "code": code["scripts"]}
     probe = Probe(run, load_model, backend.enable_checkpointing, precision.name, kind)
@@ -101,8 +107,8 @@ def _train(
         stamp.write(run)
         write_text(run.config, to_yaml(_repeatable(config, run.name, launch)))
 
-    model = load_model()
-    build_backend.checkpoint(backend, model, config.train)
+    model = load_model(config.train.stream_layers)
+    build_backend.save_memory(backend, model, config.train, device)
     if launch.is_first:
         write_backend(
             run, asked=backend.asked, used=backend.name, reason=backend.reason, mode=backend.mode,
@@ -111,7 +117,7 @@ def _train(
         )  # fmt: skip
     validation = splits.get("val")
     trainer = build_trainer(
-        model, train=backend.left_to_the_trainer(config.train), logging=config.logging, run=run,
+        model, train=config.train, logging=config.logging, run=run,
         precision=precision.name, device=device.kind, seed=config.seed, train_set=splits["train"].examples,
         eval_set=validation.examples if validation else None, pad_id=text.tokenizer.pad_token_id,
         samples=_samples(config, text, model, validation, launch), settings=settings, remember=batch.remember,

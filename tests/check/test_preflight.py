@@ -214,8 +214,8 @@ def write_into_the_base(model: nn.Module) -> None:
 def test_a_model_that_cannot_learn(check, monkeypatch, break_it, code: str) -> None:
     right = build_backend.load_trainable
 
-    def load(*given):
-        model = right(*given)
+    def load(*given, **options):
+        model = right(*given, **options)
         break_it(model)
         return model
 

@@ -62,6 +62,14 @@ def test_offload_needs_checkpointing(desk):
     assert desk.load("train: {activation_offload: true}").train.gradient_checkpointing == "auto"
 
 
+def test_only_frozen_weights_of_our_own_blocks_are_streamed(desk):
+    said = desk.refuse("train: {stream_layers: true}\ntuning: {mode: full}")
+    assert "`train.stream_layers` is true, and `tuning.mode` `full` trains every weight" in said
+    said = desk.refuse("train: {stream_layers: true}\ntuning: {backend: unsloth}")
+    assert "`tuning.backend` `unsloth` runs blocks of its own" in said
+    assert desk.load("train: {stream_layers: auto}\ntuning: {mode: full}").train.stream_layers == "auto"
+
+
 def test_the_accumulation_follows_a_later_effective_batch_or_micro_batch(desk):
     assert desk.load(BATCH.format(2, 8, 16), "train.effective_batch_size=32").train.grad_accum == "auto"
     config = desk.load(BATCH.format(2, 8, 16), "train.batch_size=4")

@@ -118,28 +118,50 @@ def test_what_was_settled_is_told_key_by_key():
 @pytest.mark.parametrize(
     ("device", "stated", "settled"),
     [
-        ("cuda", {}, ("auto", "auto", 16, "auto", "auto")),
-        ("cpu", {}, ("auto", "auto", 16, "auto", False)),
-        ("cuda", {"batch_size": 2}, (2, 8, 16, True, False)),
-        ("cpu", {"batch_size": 2}, (2, 8, 16, False, False)),
-        ("mps", {"batch_size": 2, "effective_batch_size": None}, (2, 1, 2, False, False)),
-        ("cuda", {"grad_accum": 4}, (4, 4, 16, True, False)),
-        ("cuda", {"gradient_checkpointing": False}, ("auto", "auto", 16, False, "auto")),
-        ("cuda", {"activation_offload": True}, ("auto", "auto", 16, True, True)),
-        ("cuda", {"activation_offload": True, "batch_size": 16}, (16, 1, 16, True, True)),
-        ("cpu", {"activation_offload": True, "batch_size": 16}, (16, 1, 16, False, False)),
+        ("cuda", {}, ("auto", "auto", 16, "auto", "auto", "auto", "auto")),
+        ("cpu", {}, ("auto", "auto", 16, "auto", False, "adamw_torch", False)),
+        ("cuda", {"batch_size": 2}, (2, 8, 16, True, False, "adamw_torch", False)),
+        ("cpu", {"batch_size": 2}, (2, 8, 16, False, False, "adamw_torch", False)),
+        ("mps", {"batch_size": 2, "effective_batch_size": None}, (2, 1, 2, False, False, "adamw_torch", False)),
+        ("cuda", {"grad_accum": 4}, (4, 4, 16, True, False, "adamw_torch", False)),
+        ("cuda", {"gradient_checkpointing": False}, ("auto", "auto", 16, False, "auto", "auto", "auto")),
+        ("cuda", {"activation_offload": True}, ("auto", "auto", 16, True, True, "auto", "auto")),
+        ("cuda", {"activation_offload": True, "batch_size": 16}, (16, 1, 16, True, True, "adamw_torch", False)),
+        ("cpu", {"activation_offload": True, "batch_size": 16}, (16, 1, 16, False, False, "adamw_torch", False)),
+        ("cuda", {"stream_layers": True}, ("auto", "auto", 16, "auto", "auto", "auto", True)),
+        ("cpu", {"stream_layers": True, "batch_size": 1}, (1, 16, 16, False, False, "adamw_torch", True)),
+        ("cuda", {"optim": "adafactor"}, ("auto", "auto", 16, "auto", "auto", "adafactor", "auto")),
     ],
 )
 def test_a_batch_is_settled_as_far_as_the_device_says(device, stated, settled):
-    train, messages = settle_stated_batch(TrainSection(**stated), device)
+    train, messages = settle_stated_batch(TrainSection(**stated), device, can_page=True)
     found = (
         train.batch_size, train.grad_accum, train.effective_batch_size, train.gradient_checkpointing,
-        train.activation_offload,
+        train.activation_offload, train.optim, train.stream_layers,
     )  # fmt: skip
     assert found == settled
-    is_left_out = stated.get("activation_offload") is True and device != "cuda"
-    assert [message.partition(" is left out")[0] for message in messages] == ["train.activation_offload"] * is_left_out
-    assert settle_stated_batch(train, device)[0] == train
+    about = [f"train.{name}" for name in ("activation_offload", "stream_layers") if stated.get(name) is True]
+    assert [message.partition(" ")[0] for message in messages] == (about if device != "cuda" else [])
+    assert settle_stated_batch(train, device, can_page=True)[0] == train
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        ({"can_page": True}, ("auto", "auto")), ({}, ("adamw_torch", "auto")),
+        ({"can_page": True, "can_stream": False}, ("auto", False)),
+        ({"can_page": True, "checkpoints_itself": True}, ("auto", False)),
+        ({"can_page": True, "processes": 2}, ("adamw_torch", False)),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_not_left_to_the_probe(given, left):
+    train, _ = settle_stated_batch(TrainSection(), "cuda", **given)
+    assert (train.optim, train.stream_layers) == left
+
+
+def test_several_processes_do_not_stream():
+    with pytest.raises(ConfigError, match="Layers are streamed by one process alone, and 2 take part"):
+        settle_stated_batch(TrainSection(stream_layers=True), "cuda", 2)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_each_key_is_printed_with_its_value_and_its_origin(desk, capsys):
     assert ["run_name", "first", "mine.yaml:2"] in lines
     assert ["train.learning_rate", "1.0e-05", "--set"] in lines
     assert ["data.columns.user", "my.q", "mine.yaml:1"] in lines
-    assert ["train.optim", "adamw_torch", "default"] in lines
+    assert ["train.optim", "auto", "default"] in lines
     assert not [line for line in lines if line[0] == "data.columns"]
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from sftlib.config.schema import LoggingSection
 from sftlib.learn.fitting import build_trainer
+from sftlib.model.adapters import enable_gradient_checkpointing
 from sftlib.run.folder import RunFolder
 from sftlib.tokens.dataset import ExampleDataset
 
@@ -39,8 +40,9 @@ def make_trainer(tmp_path: Path):
         run = RunFolder(tmp_path / "outputs", name)
         run.path.mkdir(parents=True, exist_ok=True)
         given = {"eval_set": None, "logging": LoggingSection(backend="none"), "precision": "fp32", "seed": 7} | options
-        return build_trainer(
-            model, train=train_section(**train or {}), run=run, device="cpu", train_set=rows, pad_id=PAD, **given
-        )
+        section = train_section(**train or {})
+        if section.gradient_checkpointing:
+            enable_gradient_checkpointing(model, offload=section.activation_offload)
+        return build_trainer(model, train=section, run=run, device="cpu", train_set=rows, pad_id=PAD, **given)
 
     return make

@@ -18,11 +18,12 @@ ELSEWHERE = {  # keys that other rooms read, and which
     "resume": "run.open_run, learn.choose_checkpoint", "output_dir": "run", "save_total_limit": "learn.trainer",
     "bf16": "model.precision", "fp16": "model.precision", "effective_batch_size": "build.settle",
     "early_stopping_patience": "learn.fitting", "max_minutes": "learn.fitting", "packing": "learn.trainer",
+    "gradient_checkpointing": "model.backend", "activation_offload": "model.backend", "stream_layers": "build_backend",
 }  # fmt: skip
 MUTATIONS: dict[str, Any] = {
     "epochs": 3.0, "max_steps": 5, "learning_rate": 3e-3, "lr_scheduler_type": "cosine", "warmup_ratio": 0.5,
-    "weight_decay": 0.1, "optim": "adafactor", "max_grad_norm": 0.3, "gradient_checkpointing": True, "batch_size": 3,
-    "activation_offload": True, "grad_accum": 2, "logging_steps": 9, "eval_strategy": "steps", "eval_steps": 7,
+    "weight_decay": 0.1, "optim": "adafactor", "max_grad_norm": 0.3, "batch_size": 3, "grad_accum": 2,
+    "logging_steps": 9, "eval_strategy": "steps", "eval_steps": 7,
     "evals_per_epoch": 3, "save_strategy": "steps", "save_steps": 8, "saves_per_epoch": 4,
     "load_best_model_at_end": True, "metric_for_best_model": "eval_rougeL", "greater_is_better": True,
 }  # fmt: skip
@@ -70,9 +71,7 @@ def test_values_arrive_as_they_are() -> None:
         1.5,
         -1,
     )
-    assert (given.gradient_checkpointing, given.gradient_checkpointing_kwargs) == (True, {"use_reentrant": False})
-    offloaded = arguments(gradient_checkpointing=True, activation_offload=True).gradient_checkpointing_kwargs
-    assert offloaded == {"use_reentrant": False, "offload": True}
+    assert given.gradient_checkpointing is False  # the backend enables it, and the Trainer not once more in its own way
     assert (given.seed, given.output_dir, given.run_name) == (3, "outputs/my-run", "my-run")
     assert (given.report_to, given.logging_nan_inf_filter, given.save_total_limit) == ([], False, None)
     assert (given.disable_tqdm, given.remove_unused_columns, given.dataloader_pin_memory) == (True, False, False)

@@ -13,7 +13,7 @@ from sftlib.config.schema import TrainSection
 from sftlib.learn.checkpoints import newest_checkpoint
 from sftlib.learn.fitting import fit
 
-OPTIMIZERS = get_args(TrainSection.model_fields["optim"].annotation)
+OPTIMIZERS = [optim for optim in get_args(TrainSection.model_fields["optim"].annotation) if optim != "auto"]
 WIDE = {"hidden_size": 64, "intermediate_size": 128}  # bitsandbytes keeps tensors under 4,096 numbers in 32 bits
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from memory.memory_parts import CPU
 from tiny_training import PAD, llama, make_rows, train_section, with_lora
 
 from sftlib.learn.fitting import fit
@@ -28,7 +29,7 @@ def probe(tmp_path):
     def make(model, rows, **train: Any):
         return probing(
             model, train=train_section(**SETTINGS | train), run=run, precision="fp32", device="cpu", seed=7,
-            train_set=rows, pad_id=PAD, effective=8,
+            train_set=rows, pad_id=PAD, effective=8, place=CPU,
         )  # fmt: skip
 
     return make

@@ -17,6 +17,7 @@ from sftlib.errors import DataError, TrainingError
 from sftlib.learn.fitting import fit
 from sftlib.learn.samples import SampleAnswers, SampleRow
 from sftlib.learn.undisturbed import undisturbed
+from sftlib.model.offloading import _Travel
 from sftlib.tokens.collate import collate
 from sftlib.tokens.dataset import ExampleDataset
 from sftlib.tokens.examples import Example
@@ -277,14 +278,14 @@ def test_the_tokens_of_a_step_are_counted_where_a_patched_trainer_does_not(make_
 
 
 def test_activation_offload_reaches_the_blocks_and_changes_nothing(make_trainer, monkeypatch) -> None:
-    """Without a GPU the move to pinned memory is played; the Trainer enables checkpointing anew at its start."""
-    moved = []
+    """Without a GPU the same tensors go by plain copies; the Trainer leaves what was enabled as it is."""
+    moved, send = [], _Travel.send
 
-    class Away(torch.autograd.graph.saved_tensors_hooks):
-        def __init__(self, **options: Any) -> None:
-            super().__init__(lambda tensor: moved.append(tensor.shape) or tensor.clone(), lambda tensor: tensor)
+    def watched(self: _Travel, tensor: torch.Tensor) -> Any:
+        moved.append(tensor.shape)
+        return send(self, tensor)
 
-    monkeypatch.setattr("transformers.modeling_utils.save_on_cpu", Away)
+    monkeypatch.setattr(_Travel, "send", watched)
     weights = []
     for offload in (False, True):
         model, train = with_lora(llama()), {"gradient_checkpointing": True, "activation_offload": offload}

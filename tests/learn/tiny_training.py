@@ -84,7 +84,8 @@ def train_section(**changes: Any) -> TrainSection:
     settings = {
         "epochs": 2.0, "learning_rate": 1e-2, "lr_scheduler_type": "linear", "warmup_ratio": 0.0, "batch_size": 4,
         "grad_accum": 1, "effective_batch_size": None, "gradient_checkpointing": False,
-        "activation_offload": False, "bf16": False, "fp16": False, "packing": False,
+        "activation_offload": False, "stream_layers": False, "optim": "adamw_torch", "bf16": False, "fp16": False,
+        "packing": False,
         "logging_steps": 1, "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False,
     }  # fmt: skip
     return TrainSection(**settings | changes)

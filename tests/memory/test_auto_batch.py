@@ -182,7 +182,7 @@ def test_it_is_found_anew_when_something_changes(change, monkeypatch):
 
     def played(*args):
         tried = Tried(Choice(next(sizes), "checkpointing" in change and changed, False), 1.0, 1, fits=True)
-        return Found(tried, (tried,), 0.0)
+        return Found(tried, (tried,), 0.0), {}
 
     monkeypatch.setattr(build_batch, "_probe", played)
     _, text, splits = prepared(*OPEN)
@@ -226,10 +226,10 @@ def test_a_run_goes_on_with_what_it_was_begun_with(probed):
 def test_what_slows_down_is_turned_on_only_when_needed_and_said(probed, monkeypatch, capsys):
     trial = probing.Trial.__call__
 
-    def short_of_memory(self, size, checkpointing, offload):
+    def short_of_memory(self, size, checkpointing, *means):
         if not checkpointing or size > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return trial(self, size, checkpointing, offload)
+        return trial(self, size, checkpointing, *means)
 
     monkeypatch.setattr(probing.Trial, "__call__", short_of_memory)
     assert call("train", settings=OPEN) == 0
@@ -266,7 +266,7 @@ def test_a_size_that_memory_ran_out_with_is_not_tried_again(monkeypatch):
     run.path.mkdir(parents=True)
     device = Device("cpu", "test CPU", 128 * GIB, 64 * GIB)
     tried = Tried(Choice(8, False, False), 1.0, 1, fits=True)
-    monkeypatch.setattr(build_batch, "_probe", lambda *args: Found(tried, (tried,), 0.0))
+    monkeypatch.setattr(build_batch, "_probe", lambda *args: (Found(tried, (tried,), 0.0), {}))
 
     def settle():
         return build_batch.settle_batch(config, text, rows, device, build_batch.Probe(run, list, list, "fp32"))

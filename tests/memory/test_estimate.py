@@ -158,12 +158,12 @@ def test_a_change_that_is_enough_says_so(half_billion: ModelShape) -> None:
     assert third.setting == "tuning.mode=qlora"
 
 
-def test_offload_takes_the_inputs_of_all_blocks_but_one_off_the_card(half_billion: ModelShape) -> None:
+def test_offload_takes_the_inputs_of_all_blocks_but_those_on_their_way_off_the_card(half_billion: ModelShape) -> None:
     setup = replace(SETUP, mode="qlora", checkpointing=True, rows=2, length=1024)
     kept, moved = (estimate(half_billion, one).moments for one in (setup, replace(setup, offload=True)))
     block = 2 * 1024 * 896 * 2  # rows, tokens, hidden, bfloat16
-    assert kept["loss"]["activations"] - moved["loss"]["activations"] == 24 * block
-    assert kept["backward"]["activations"] - moved["backward"]["activations"] == 23 * block
+    assert kept["loss"]["activations"] - moved["loss"]["activations"] == 23 * block
+    assert kept["backward"]["activations"] - moved["backward"]["activations"] == 22 * block
     changes = cheapest_changes(half_billion, replace(setup, rows=1), available=0)
     assert changes[0].setting == "train.activation_offload=true"
     assert changes[0].saved > 10 * 2**20
@@ -184,7 +184,7 @@ def test_what_saves_next_to_nothing_is_not_proposed(shape: ModelShape) -> None:
 
 
 def test_nothing_is_left_to_change(half_billion: ModelShape) -> None:
-    setup = replace(SETUP, mode="qlora", checkpointing=True, rows=1, optim="paged_adamw_8bit", rank=8)
+    setup = replace(SETUP, mode="qlora", checkpointing=True, rows=1, optim="paged_adamw_8bit", rank=8, stream=True)
     assert cheapest_changes(half_billion, setup, available=0) == []
 
 

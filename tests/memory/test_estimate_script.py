@@ -116,7 +116,7 @@ def test_without_a_gpu_nothing_is_verified(capsys: pytest.CaptureFixture[str], m
         ("train.optim", "adamw_8bit"), ("train.gradient_checkpointing", False), ("train.batch_size", 4),
         ("train.bf16", False), ("train.grad_accum", 1), ("train.eval_strategy", "no"), ("eval.batch_size", 1),
         ("eval.max_new_tokens", 64), ("eval.training_rows", 0), ("train.activation_offload", True),
-        ("train.packing", True),
+        ("train.packing", True), ("train.stream_layers", True),
     ],
 )  # fmt: skip
 def test_every_setting_that_changes_memory_arrives(key: str, value: object) -> None:

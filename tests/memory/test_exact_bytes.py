@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from memory_parts import FAMILIES, SIZES, check_held_bytes, held_bytes, load, make
+from memory_parts import CPU, FAMILIES, SIZES, check_held_bytes, held_bytes, load, make
 
 from sftlib.config.schema import LoraSection
 from sftlib.errors import ModelError
+from sftlib.memory.estimate import Setup, weight_bytes
 from sftlib.memory.shape import Trained, adapter_bytes, nf4_bytes, optimizer_bytes, plain_bytes, quantised_bytes
 from sftlib.model.blueprint import read_blueprint
+from sftlib.model.streaming import stream_layers
 
 TIED = ("qwen3", "gemma2", "gemma3_text")  # as most published models of these families
 
@@ -20,6 +23,23 @@ TIED = ("qwen3", "gemma2", "gemma3_text")  # as most published models of these f
 @pytest.mark.parametrize("family", FAMILIES)
 def test_weights_adapter_and_buffers_are_equal_to_the_byte(family: str, tmp_path: Path) -> None:
     check_held_bytes(make(family, tmp_path, tie_word_embeddings=family in TIED))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("mode", ["lora", "qlora"])
+def test_with_streamed_layers_it_is_two_of_them_to_the_byte(family: str, mode: str, tmp_path: Path) -> None:
+    model, shape = load(make(family, tmp_path, num_hidden_layers=4), mode, "bf16")
+    setup = Setup(
+        mode=mode, rank=4, dropout=False, optim="adamw_torch", checkpointing=True, width=2, rows=1, length=8,
+        accumulates=False, answer_rows=0, eval_rows=1, eval_tokens=1, logits_bytes=2**20,
+        softmax_bytes=2**20, device="cpu", stream=True,
+    )  # fmt: skip
+    resident = held_bytes(model)
+    stream = stream_layers(model, CPU)
+    terms = weight_bytes(shape, setup, mode)
+    assert terms["layer buffers"] == stream.device_bytes
+    assert held_bytes(model) == sum(terms.values()) < resident
+    assert sum(weight_bytes(shape, replace(setup, stream=False), mode).values()) == resident
 
 
 def test_the_vision_tower_of_gemma_3_is_counted_and_its_blocks_are_not_the_decoder_s(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_the_probe_s_choice_is_found_by_its_own_trials(monkeypatch: pytest.Monke
     monkeypatch.setattr(build_probed, "MODELS", {"tiny": NUMBERS})
     monkeypatch.setattr(build_probed, "CASES", (("tiny", 64),))
     monkeypatch.setattr(build_probed, "EFFECTIVE", 2)
-    monkeypatch.setattr(build_probed, "LADDER", build_probed.LADDER[:2])  # offload pins memory, which needs a GPU
+    monkeypatch.setattr(build_probed, "LADDER", build_probed.LADDER[:2])
     monkeypatch.setattr(build_probed, "find_device", lambda: CPU)
     monkeypatch.setattr(build_probed, "search", partial(search, seconds=math.inf))  # however busy it is
     (one,) = build_probed.verify(Config())
@@ -99,3 +99,31 @@ def test_the_probe_s_choice_is_found_by_its_own_trials(monkeypatch: pytest.Monke
     assert none.found.chosen is None
     build_probed.show([none])
     assert "nothing fits" in capsys.readouterr().out
+
+
+def test_long_rows_are_tried_with_each_of_the_means_in_turn(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """On a CPU, on a tiny model; a paged optimizer is there as well, and moves no pages."""
+    from sftlib import build_probed
+
+    monkeypatch.setattr(build_probed, "MODELS", {"tiny": NUMBERS})
+    monkeypatch.setattr(build_probed, "LONG", (("tiny", 192),))
+    monkeypatch.setattr(build_probed, "EFFECTIVE", 2)
+    monkeypatch.setattr(build_probed, "find_device", lambda: CPU)
+    (one,) = build_probed.in_turn(Config())
+    assert [tried.choice for tried, _ in one.tried] == [(1, *rung) for rung in build_probed.LADDER]
+    assert all(tried.fits and tried.speed > 0 for tried, _ in one.tried)
+    estimated = [peak for _, peak in one.tried]
+    assert estimated == sorted(estimated, reverse=True)
+    assert estimated[-1] < estimated[0]
+    assert list(one.costs) == ["checkpointing", "offload", "paged", "stream"]
+    assert {name: length for name, (_, length) in one.costs.items()}["stream"] == 192
+    build_probed.show_in_turn([one])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "A row at a time in 8.00 GiB, qlora, each of the means on top" in said
+    assert "checkpointing + offload + paged + stream" in said
+    assert "tiny: with layer streaming" in said
+    monkeypatch.setattr(build_probed, "LIMIT_BYTES", one.weights)
+    (small,) = build_probed.in_turn(Config())
+    assert [tried.choice.means for tried, _ in small.tried] == [build_probed.LADDER[-1]]
+    build_probed.show_in_turn([small])
+    assert "the weights alone take" in " ".join(capsys.readouterr().out.split())

@@ -39,7 +39,7 @@ def test_the_oldest_are_dropped(tmp_path):
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[]", "null", '{"x": 1}', '{"x": {}}', '{"x": {"choice": {"size": 1}}}',
-     '{"x": {"choice": {"size": "4", "checkpointing": true, "offload": false}}}'],
+     '{"x": {"choice": {"size": "4", "checkpointing": true, "offload": false, "paged": false, "stream": false}}}'],
 )  # fmt: skip
 def test_a_file_that_is_broken_is_made_anew_with_a_word(text, tmp_path, capsys):
     (tmp_path / NAME).write_text(text, encoding="utf-8")

@@ -63,7 +63,8 @@ def step(model: nn.Module, has_autocast: bool = False) -> tuple[torch.Tensor, di
 
 
 def close(found: torch.Tensor, wanted: torch.Tensor, most: float) -> bool:
-    return float((found.double() - wanted.double()).norm() / wanted.double().norm()) <= most
+    found, wanted = found.detach().double(), wanted.detach().double()
+    return float((found - wanted).norm() / wanted.norm()) <= most
 
 
 @pytest.mark.parametrize("make", [llama, gpt2])

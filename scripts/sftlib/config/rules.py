@@ -23,6 +23,7 @@ from .reading import Setting
 
 MICRO, ACCUM, EFFECTIVE = "train.batch_size", "train.grad_accum", "train.effective_batch_size"
 CHECKPOINTING, OFFLOAD = "train.gradient_checkpointing", "train.activation_offload"
+STREAM = "train.stream_layers"
 EVALUATE, BEST, PATIENCE = "train.eval_strategy", "train.load_best_model_at_end", "train.early_stopping_patience"
 METRIC, GREATER = "train.metric_for_best_model", "train.greater_is_better"
 MODE, PACKING = "tuning.mode", "train.packing"
@@ -92,8 +93,8 @@ def follow(draft: Draft) -> None:
 def check(draft: Draft) -> Iterator[Fault]:
     """Every contradiction that is left."""
     for rule in (
-        _texts, _columns, _encoding, _split, _batch, _offload, _packing, _schedules, _best, _metric, _precision, _mode,
-        _kind, _regex,
+        _texts, _columns, _encoding, _split, _batch, _offload, _stream, _packing, _schedules, _best, _metric,
+        _precision, _mode, _kind, _regex,
     ):  # fmt: skip
         yield from rule(draft)
 
@@ -218,6 +219,17 @@ def _packing(draft: Draft) -> Iterator[Fault]:
             "a packed row apart."
         )
         yield draft.fault(seen, PACKING, "tuning.backend", cure=cure)
+
+
+def _stream(draft: Draft) -> Iterator[Fault]:
+    if draft[STREAM] is not True:
+        return
+    if draft[MODE] == "full":
+        seen = f"`{STREAM}` is true, and `{MODE}` `full` trains every weight: only frozen ones can wait elsewhere."
+        yield draft.fault(seen, STREAM, MODE, cure=f"Set {STREAM} to auto, or {MODE} to lora.")
+    if draft["tuning.backend"] == "unsloth":
+        seen = f"`{STREAM}` is true, and `tuning.backend` `unsloth` runs blocks of its own."
+        yield draft.fault(seen, STREAM, "tuning.backend", cure="Set tuning.backend to bnb.")
 
 
 def _schedules(draft: Draft) -> Iterator[Fault]:

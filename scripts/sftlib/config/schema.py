@@ -114,10 +114,11 @@ class TrainSection(Section):
     warmup_ratio: Share = Field(0.03, description="Share of the steps in which the rate rises from 0.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="Decoupled weight decay.")
     optim: Literal[
-        "adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor"
+        "auto", "adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor"
     ] = Field(
-        "adamw_torch", description="Optimizer; the 8-bit and paged ones are of bitsandbytes, and pages need a GPU."
-    )
+        "auto", description="Optimizer; the 8-bit and paged ones are of bitsandbytes, and pages need a GPU. `auto`: "
+        "adamw_torch; with batch_size auto paged_adamw_8bit only if nothing fits without it.",
+    )  # fmt: skip
     max_grad_norm: Annotated[float, Field(ge=0)] = Field(
         1.0, description="Clip the gradient to this norm; 0 does not clip."
     )
@@ -136,6 +137,11 @@ class TrainSection(Section):
         "auto",
         description="Keep what gradient checkpointing stores in main memory; GPU only. `auto`: with batch_size auto "
         "only if nothing fits without it; else no.",
+    )
+    stream_layers: bool | Auto = Field(
+        "auto",
+        description="Keep the frozen weights of the blocks in main memory; each comes to the card when it computes. "
+        "The same numbers, slower. `auto`: with batch_size auto only if nothing fits without it; else no.",
     )
     batch_size: Count | Auto = Field(
         "auto",

@@ -50,14 +50,21 @@ def settled_keys(asked: Config, settled: Config) -> list[tuple[str, str, str]]:
 
 
 def settle_stated_batch(
-    train: TrainSection, device: str, processes: int = 1, *, checkpoints_itself: bool = False
+    train: TrainSection,
+    device: str,
+    processes: int = 1,
+    *,
+    checkpoints_itself: bool = False,
+    can_page: bool = False,
+    can_stream: bool = True,
 ) -> tuple[TrainSection, list[str]]:
     """The batch as far as a device (cuda, cpu, mps) says; what it cannot have is said in a sentence.
 
     Where train.batch_size stays `auto`, a look at the memory decides it, and with it the `auto` of accumulation,
-    checkpointing and offload (build_batch.py).
+    checkpointing, offload, optimizer and layer streaming (build_batch.py).
     processes: that share a step. ConfigError where they cannot share it evenly.
     checkpoints_itself: the backend sets checkpointing and offload up while it loads the model (unsloth).
+    can_page: a paged optimizer is there. can_stream: there are frozen weights, and blocks of transformers' own.
     """
     size, accumulation, effective = train.batch_size, train.grad_accum, train.effective_batch_size
     checkpointing, offload, messages = train.gradient_checkpointing, train.activation_offload, []
@@ -72,6 +79,19 @@ def settle_stated_batch(
         offload = False
     elif offload is True:
         checkpointing = True
+    optim, stream = train.optim, train.stream_layers
+    if stream is True and processes > 1:
+        raise ConfigError(
+            f"Layers are streamed by one process alone, and {processes} take part.", where="train.stream_layers",
+            expected="one process, or a model that is cut up over all of them",
+            cure="Set train.stream_layers to false, or train with ACCELERATE=fsdp2.",
+        )  # fmt: skip
+    if stream is True and device != "cuda":
+        messages.append(f"train.stream_layers saves nothing on a {device}, whose memory is main memory: it only costs.")
+    if stream == "auto" and (device != "cuda" or processes > 1 or checkpoints_itself or not can_stream):
+        stream = False
+    if optim == "auto" and (device != "cuda" or processes > 1 or not can_page):
+        optim = "adamw_torch"
     if size == "auto" and accumulation != "auto":
         size = effective // accumulation
     elif size == "auto" and effective % processes:
@@ -85,9 +105,12 @@ def settle_stated_batch(
         accumulation, effective = cut_step(train.model_copy(update={"batch_size": size}), processes)
         checkpointing = device == "cuda" if checkpointing == "auto" else checkpointing
         offload = False if offload == "auto" else offload
+        stream = False if stream == "auto" else stream
+        optim = "adamw_torch" if optim == "auto" else optim
     settled = {
         "batch_size": size, "grad_accum": accumulation, "effective_batch_size": effective,
         "gradient_checkpointing": checkpointing, "activation_offload": offload,
+        "optim": optim, "stream_layers": stream,
     }  # fmt: skip
     return train.model_copy(update=settled), messages
 

@@ -20,7 +20,6 @@ from transformers import TrainingArguments
 
 from ..config.schema import TrainSection
 from ..errors import ConfigError
-from ..model.adapters import checkpointing_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +98,7 @@ def training_arguments(
         max_grad_norm=train.max_grad_norm,
         bf16=precision == "bf16",
         fp16=precision == "fp16",
-        gradient_checkpointing=_settled(train.gradient_checkpointing, "train.gradient_checkpointing"),
-        gradient_checkpointing_kwargs=checkpointing_options(
-            offload=_settled(train.activation_offload, "train.activation_offload")
-        ),
+        gradient_checkpointing=False,  # the backend has enabled it; the Trainer would do it in its own way once more
         logging_steps=train.logging_steps,
         logging_nan_inf_filter=False,  # a NaN must be seen, not replaced by the mean
         eval_strategy=evaluate.strategy,

@@ -29,6 +29,7 @@ from ..errors import MachineError, SftError, TrainingError, first_line
 from ..files import numbered_lines
 from ..memory.out_of_memory import is_out_of_memory
 from ..model.quiet import quiet
+from ..model.streaming import weights_at_home
 from ..run.folder import RunFolder
 from ..tokens.dataset import ExampleDataset
 from ..tokens.examples import Example
@@ -148,11 +149,12 @@ def _wrongly_trained(model: nn.Module, mode: str) -> TrainingError | None:
 
 def _frozen_digests(model: nn.Module) -> dict[str, bytes]:
     """A digest of the bytes of each frozen tensor."""
-    return {
-        name: hashlib.sha256(weight.detach().reshape(-1).view(torch.uint8).cpu().numpy().data).digest()
-        for name, weight in model.named_parameters()
-        if not weight.requires_grad
-    }
+    with weights_at_home(model):
+        return {
+            name: hashlib.sha256(weight.detach().reshape(-1).view(torch.uint8).cpu().numpy().data).digest()
+            for name, weight in model.named_parameters()
+            if not weight.requires_grad
+        }
 
 
 def _changed(before: dict[str, bytes], after: dict[str, bytes]) -> list[SftError]:

@@ -84,7 +84,7 @@ class SftTrainer(Trainer):
         self.run, self.tally, self.broken = run, tally, broken
         self.replay = Replay(
             run, forget=self._forget_step, is_alone=self.accelerator.distributed_type == DistributedType.NO,
-            is_checkpointed=args.gradient_checkpointing, remember=remember,
+            is_checkpointed=getattr(model, "is_gradient_checkpointing", False), remember=remember,
         )  # fmt: skip
         self.samples, self.save_total_limit, self.packs = samples, save_total_limit, packs
 

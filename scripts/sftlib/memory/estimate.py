@@ -39,6 +39,7 @@ from .shape import (
     optimizer_bytes,
     plain_bytes,
     quantised_bytes,
+    streamed_bytes,
 )
 
 CARDS_GIB = (6, 8, 10, 12, 16, 24, 48, 80)
@@ -47,9 +48,9 @@ CONTEXT_BYTES = GIB // 2  # assumed: CUDA context and kernels, 0.3 to 0.6 GiB by
 WORKSPACE_BYTES = 8_519_680  # of cuBLAS, PyTorch's default `:4096:2:16:8` KiB
 FRAGMENTATION = 0.05  # assumed: of what comes and goes, the share that the allocator holds and cannot use
 
-LASTING = 4  # of the terms, the first ones: made once
+LASTING = 5  # of the terms, the first ones: made once
 TERMS = (
-    "base, 4 bits", "base, 16 or 32 bits", "adapter", "optimizer state",
+    "base, 4 bits", "base, 16 or 32 bits", "layer buffers", "adapter", "optimizer state",
     "gradients", "activations", "loss", "working buffers", "key-value cache",
 )  # fmt: skip
 BACKWARD, LOSS, STEP, ANSWERS, EVAL = "backward", "loss", "optimizer step", "answers", "make eval"
@@ -71,6 +72,7 @@ class Setup:
         device: a CPU keeps other things than CUDA here and there, and is what tests can measure.
         offload: what checkpointing keeps of each block waits in main memory.
         packing: the rows of a micro-batch are one row of all their tokens.
+        stream: so do the frozen weights of the blocks, but for two buffers (model/streaming.py).
     """
 
     mode: Mode
@@ -91,6 +93,7 @@ class Setup:
     target_length: int = 0
     offload: bool = False
     packing: bool = False
+    stream: bool = False
 
     def forward(self) -> Pass:
         """A forward pass over one micro-batch."""
@@ -160,7 +163,7 @@ def estimate(shape: ModelShape, setup: Setup) -> Estimate:
     tensors = shape.trained_tensors(setup.mode, setup.rank)
     trained = sum(tensor.numbers for tensor in tensors)
     state, paged = optimizer_bytes(tensors, setup.optim)
-    weights = _weights(shape, setup, setup.mode)
+    weights = weight_bytes(shape, setup, setup.mode)
     training = weights | {"optimizer state": state}
     kept, recomputed, casts = _activations(shape, setup)
     carried = 4 * trained if setup.accumulates else 0
@@ -173,7 +176,7 @@ def estimate(shape: ModelShape, setup: Setup) -> Estimate:
     moments = {LOSS: training | loss, BACKWARD: training | backward, STEP: training | step}
     if setup.answer_rows:
         moments[ANSWERS] = training | _generation(shape, setup, setup.answer_rows)
-    evaluated = _weights(shape, setup, "lora" if setup.mode == "full" else setup.mode)
+    evaluated = weight_bytes(shape, setup, "lora" if setup.mode == "full" else setup.mode)
     if setup.mode == "full":
         evaluated["adapter"] = 0
     moments[EVAL] = evaluated | _generation(shape, setup, setup.eval_rows)
@@ -183,10 +186,17 @@ def estimate(shape: ModelShape, setup: Setup) -> Estimate:
     return Estimate(moments, paged)
 
 
-def _weights(shape: ModelShape, setup: Setup, mode: Mode) -> dict[str, int]:
+def weight_bytes(shape: ModelShape, setup: Setup, mode: Mode) -> dict[str, int]:
+    """What of the card the base and the adapter take."""
+    quantised = quantised_bytes(shape) if mode == "qlora" else 0
+    plain, buffers = plain_bytes(shape, mode, setup.width), 0
+    if setup.stream:
+        away_quantised, away_plain, buffers = streamed_bytes(shape, mode, setup.width)
+        quantised, plain = quantised - away_quantised, plain - away_plain
     return {
-        "base, 4 bits": quantised_bytes(shape) if mode == "qlora" else 0,
-        "base, 16 or 32 bits": plain_bytes(shape, mode, setup.width),
+        "base, 4 bits": quantised,
+        "base, 16 or 32 bits": plain,
+        "layer buffers": buffers,
         "adapter": adapter_bytes(shape, setup.rank) if mode != "full" else 0,
     }
 
@@ -205,7 +215,8 @@ def _activations(shape: ModelShape, setup: Setup) -> tuple[int, int, int]:
     kept, casts = activations.checkpoint_bytes(shape, run), activations.cast_bytes(shape.linears, run)
     if setup.offload:
         moved = activations.offloaded_bytes(shape, run)
-        return kept - moved, block + moved // shape.layers, casts  # of one block it has come back
+        one = moved // shape.layers  # the last one leaves while the loss is computed; then two are there again
+        return kept - moved + one, block + one, casts
     return kept, block, casts
 
 

@@ -10,6 +10,7 @@ something else:
     train.activation_offload=true          what checkpointing stores, in main memory
     tuning.mode=qlora                      the base in 4 bits
     train.optim=paged_adamw_8bit           optimizer state in 8 bits
+    train.stream_layers=true               the base itself, in main memory
     tuning.lora.r=8                        a smaller adapter
     model.max_seq_len=512                  long rows are left out or cut
 
@@ -93,6 +94,11 @@ def _candidates(shape: ModelShape, setup: Setup, available: int) -> Iterator[tup
         yield (
             "train.optim=paged_adamw_8bit", "optimizer state is rounded to 8 bits",
             replace(setup, optim="paged_adamw_8bit"),
+        )  # fmt: skip
+    if not setup.stream and setup.mode != "full" and setup.device == "cuda":
+        yield (
+            "train.stream_layers=true", "nothing but time: every weight comes from main memory, twice a micro-batch",
+            replace(setup, stream=True),
         )  # fmt: skip
     if setup.mode != "full" and setup.rank > 8:
         yield f"tuning.lora.r={setup.rank // 2}", "a smaller adapter", replace(setup, rank=setup.rank // 2)

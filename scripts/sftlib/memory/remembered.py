@@ -51,7 +51,8 @@ class Remembered:
     def _entries(self) -> dict[str, Any]:
         try:
             entries = read_json(self.path)
-            if all(Choice(**entry["choice"]).size >= 1 for entry in entries.values()):
+            choices = [entry["choice"] for entry in entries.values()]
+            if all(set(one) == set(Choice._fields) and Choice(**one).size >= 1 for one in choices):
                 return entries
         except FileNotFoundError:
             return {}

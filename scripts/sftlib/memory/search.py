@@ -7,7 +7,8 @@ doubled until one does not fit, then what lies between is tried; of those that f
     search(trial, sizes=[1, 2, 4, 8, 16], rungs=LADDER, room=7 * GIB, tokens=lambda size: size * 512)
 
     1 fits, 2 fits, 4 fits, 8 does not    ->  2 or 4, whichever gave more tokens a second
-    not even 1 fits                       ->  the same again with gradient checkpointing, then with offload as well
+    not even 1 fits                       ->  the same again with gradient checkpointing, then with offload as well,
+                                              then with a paged optimizer, and last with streamed layers
 
 Worst bug: a choice that does not fit, or a batch that is not what was asked for (tests/memory/test_search.py).
 """
@@ -23,17 +24,44 @@ from .out_of_memory import unless_out_of_memory
 
 SECONDS = 30.0  # that a search may take once something fits
 LEAST_GAIN = 0.02  # of speed, below which a larger micro-batch is not worth its memory: less is noise
-LADDER = ((False, False), (True, False), (True, True))  # gradient checkpointing, activation offload
+UNPAGED, PAGED = "adamw_torch", "paged_adamw_8bit"  # what train.optim `auto` becomes
 
-Trial = Callable[[int, bool, bool], tuple[float, int]]  # seconds of a micro-batch, bytes at its peak
+
+class Means(NamedTuple):
+    """What is done to make a training fit: in a config each is a key of its own.
+
+    Args:
+        checkpointing: activations are computed anew.
+        offload: what is stored of them waits in main memory.
+        paged: the state of the optimizer is in 8 bits, and in main memory when the card is full.
+        stream: the frozen weights of the blocks wait in main memory.
+    """
+
+    checkpointing: bool = False
+    offload: bool = False
+    paged: bool = False
+    stream: bool = False
 
 
 class Choice(NamedTuple):
-    """How a batch is cut, and what is done to make it fit."""
+    """How a batch is cut, and with what means it fits."""
 
     size: int
-    checkpointing: bool
-    offload: bool
+    checkpointing: bool = False
+    offload: bool = False
+    paged: bool = False
+    stream: bool = False
+
+    @property
+    def means(self) -> Means:
+        """All but the size."""
+        return Means(*self[1:])
+
+
+LADDER = (  # what costs least first; the last resort moves every weight across the bus, twice a micro-batch
+    Means(), Means(True), Means(True, True), Means(True, True, True), Means(True, True, True, True),
+)  # fmt: skip
+Trial = Callable[[int, bool, bool, bool, bool], tuple[float, int]]  # a Choice -> seconds of a micro-batch, peak bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +91,24 @@ def candidate_sizes(effective: int, rows: int, most: int | None = None) -> list[
     return [size for size in sizes if size <= min(enough, most or effective)]
 
 
-def rungs(checkpointing: bool | Literal["auto"], offload: bool | Literal["auto"]) -> list[tuple[bool, bool]]:
-    """The part of the ladder that the config leaves open."""
-    return [rung for rung in LADDER if checkpointing in ("auto", rung[0]) and offload in ("auto", rung[1])]
+def rungs(
+    checkpointing: bool | Literal["auto"], offload: bool | Literal["auto"], paged: bool | Literal["auto"] = False,
+    stream: bool | Literal["auto"] = False,
+) -> list[Means]:  # fmt: skip
+    """The ladder with what the config states on every rung; the rest of it is left open."""
+    stated = (checkpointing, offload, paged, stream)
+    found = [Means(*(one if one != "auto" else own for one, own in zip(stated, rung, strict=True))) for rung in LADDER]
+    for at, rung in enumerate(found):  # offload moves what checkpointing stores
+        if rung.offload and not rung.checkpointing:
+            found[at] = rung._replace(**({"offload": False} if checkpointing is False else {"checkpointing": True}))
+    return list(dict.fromkeys(found))
 
 
 def search(
     trial: Trial,
     *,
     sizes: Sequence[int],
-    rungs: Sequence[tuple[bool, bool]],
+    rungs: Sequence[Means],
     room: int,
     tokens: Callable[[int], int],
     seconds: float = SECONDS,
@@ -81,7 +117,7 @@ def search(
     """The fastest size that fits, on the first rung of the ladder on which any does.
 
     Args:
-        trial: takes size, checkpointing and offload; raises (see out_of_memory.py) when memory runs out.
+        trial: takes what a Choice holds; raises (see out_of_memory.py) when memory runs out.
         sizes: rising.
         room: bytes that a peak may be.
         tokens: of a micro-batch of this size.
@@ -89,13 +125,13 @@ def search(
     """
     started = clock()
     tried: list[Tried] = []
-    for checkpointing, offload in rungs:
+    for means in rungs:
         fitting: list[Tried] = []
         fits_up_to, too_large, is_cut_short = 0, sizes[-1] + 1, False
         size: int | None = sizes[0]
         while size is not None:
             begun = clock()
-            one = _try(trial, Choice(size, checkpointing, offload), room, tokens)
+            one = _try(trial, Choice(size, *means), room, tokens)
             tried.append(one)
             if one.fits:
                 fitting.append(one)

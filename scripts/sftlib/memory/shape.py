@@ -33,7 +33,9 @@ OPTIMIZER_BLOCK = 256  # numbers that share a scale in bitsandbytes' 8-bit optim
 OPTIMIZER_TABLES = 2 * 4 * 256  # what the 8 bits of each of its two states mean: one copy for all tensors
 SMALLEST_8BIT = 4096  # numbers below which bitsandbytes keeps 32-bit state
 SMALLEST_PAGED = 100_000  # numbers below which bitsandbytes does not page the state
-CODE_TABLES = 4 * (16 + 256)  # NF4's 16 values and the 256 of its scales: every layer has its own copy
+STREAM_BUFFERS = 2  # of the card, where layers are streamed: one computes, the next one arrives
+STREAM_ALIGNMENT = 256  # bytes at which a tensor begins in them, as kernels that read 16 bytes at once want it
+CODE_TABLES = (4 * 16, 4 * 256)  # bytes of NF4's 16 values and the 256 of its scales: every layer has its own copy
 
 
 class Trained(NamedTuple):
@@ -77,11 +79,20 @@ class LinearShape:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """What is frozen in one of the repeated blocks: linear layers, and the sizes of norms and biases."""
+
+    linears: tuple[LinearShape, ...]
+    others: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelShape:
     """A causal language model, as numbers.
 
     Args:
         family: `model_type` of its text config.
+        blocks: what each of the repeated blocks is made of, for layer streaming; those of a vision tower too.
         embeddings: rows and columns of the embedding tables; a tied head is counted here and nowhere else.
         others: sizes of all other parameters: norms and biases.
         buffers: numbers in buffers that have the dtype of the weights, such as Gemma's embedding scale.
@@ -102,6 +113,7 @@ class ModelShape:
 
     family: str
     linears: tuple[LinearShape, ...]
+    blocks: tuple[Block, ...]
     embeddings: tuple[tuple[int, int], ...]
     others: tuple[int, ...]
     buffers: int
@@ -164,8 +176,13 @@ class ModelShape:
 
 def nf4_bytes(numbers: int) -> int:
     """A weight in NF4 with double quantisation: packed numbers, scales, scales of scales, offset, code tables."""
+    return sum(nf4_parts(numbers))
+
+
+def nf4_parts(numbers: int) -> tuple[int, ...]:
+    """The tensors that an NF4 weight is made of, in bytes."""
     scales = math.ceil(numbers / NF4_BLOCK)
-    return math.ceil(numbers / 2) + scales + 4 * math.ceil(scales / NF4_NESTED_BLOCK) + 4 + CODE_TABLES
+    return math.ceil(numbers / 2), scales, 4 * math.ceil(scales / NF4_NESTED_BLOCK), 4, *CODE_TABLES
 
 
 def quantised_bytes(shape: ModelShape) -> int:
@@ -178,6 +195,28 @@ def plain_bytes(shape: ModelShape, mode: Mode, width: int) -> int:
     kept = [linear for linear in shape.linears if mode != "qlora" or not linear.is_quantisable]
     numbers = sum(linear.numbers for linear in kept) + shape.in_no_linear + shape.buffers
     return numbers * (4 if mode == "full" else width) + shape.buffer_bytes
+
+
+def in_stream(size: int) -> int:
+    """What a tensor of so many bytes takes of a streamed block, the gap behind it included."""
+    return -(-size // STREAM_ALIGNMENT) * STREAM_ALIGNMENT
+
+
+def streamed_bytes(shape: ModelShape, mode: Mode, width: int) -> tuple[int, int, int]:
+    """Of the 4-bit and of the other part of a base, what streaming takes off the card; and what its buffers take."""
+    quantised = plain = largest = 0
+    for block in shape.blocks:
+        in_block = sum(in_stream(width * size) for size in block.others)
+        plain += width * sum(block.others)
+        for linear in block.linears:
+            if mode == "qlora" and linear.is_quantisable:
+                quantised += nf4_bytes(linear.numbers)
+                in_block += sum(map(in_stream, nf4_parts(linear.numbers)))
+            else:
+                plain += width * linear.numbers
+                in_block += in_stream(width * linear.numbers)
+        largest = max(largest, in_block)
+    return quantised, plain, min(STREAM_BUFFERS, len(shape.blocks)) * largest
 
 
 def adapter_bytes(shape: ModelShape, rank: int) -> int:

@@ -25,6 +25,7 @@ from ..config.schema import LoraSection
 from ..errors import ConfigError, MixError, ModelError
 from ..files import read_json
 from .kind import kind_of
+from .offloading import offload_checkpoints
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -112,19 +113,15 @@ def attach_adapter(model: PreTrainedModel, lora: LoraSection, *, seed: int) -> P
     return adapted
 
 
-def checkpointing_options(*, offload: bool) -> dict[str, bool]:
-    """What the Trainer is told of gradient checkpointing, when it enables it once more at the start of a training."""
-    return {"use_reentrant": False} | ({"offload": True} if offload else {})
-
-
 def enable_gradient_checkpointing(model: PreTrainedModel | PeftModel, *, offload: bool = False) -> None:
     """Recompute activations in the backward pass, block by block (non-reentrant).
 
-    offload: the input of each block, which is all that is stored, waits in pinned main memory (transformers' own way:
-    save_on_cpu around the checkpoint, so that no weight is moved). Needs a GPU.
+    offload: the input of each block, which is all that is stored, waits in pinned main memory (offloading.py).
     The inputs of a frozen base need no gradient by themselves; they are made to, so that no block is skipped.
     """
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False}, offload=offload)
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if offload:
+        offload_checkpoints(model)
     if not model.get_input_embeddings().weight.requires_grad:
         model.enable_input_require_grads()
 

@@ -24,10 +24,11 @@ from ..config.schema import LoraSection
 from ..errors import ModelError, first_line
 from ..files import read_json
 from ..memory.pairs import PairShape
-from ..memory.shape import LinearShape, ModelShape
+from ..memory.shape import Block, LinearShape, ModelShape
 from .adapters import find_target_modules
 from .kind import SEQ2SEQ, auto_class, kind_of
 from .quiet import quiet
+from .streaming import blocks_of
 
 FAMILIES = {  # model_type -> which norm; everything else is read off the module tree
     "llama": "rms", "mistral": "rms", "qwen2": "rms", "qwen3": "rms", "smollm3": "rms", "phi3": "rms",
@@ -61,6 +62,7 @@ def read_blueprint(config_file: Path, lora: LoraSection, attn_implementation: st
     return ModelShape(
         family=family,
         linears=linears,
+        blocks=_blocks(model, linears),
         embeddings=tuple(tuple(parameter.shape) for parameter in others if id(parameter) in tables),
         others=tuple(parameter.numel() for parameter in others if id(parameter) not in tables),
         buffers=sum(buffer.numel() for buffer in model.buffers() if buffer.dtype == DTYPE),
@@ -105,6 +107,7 @@ def _read_pair(raw: dict[str, Any], model: nn.Module, lora: LoraSection) -> Pair
     return PairShape(
         family=text.model_type,
         linears=linears,
+        blocks=_blocks(model, linears),
         embeddings=tuple(tuple(parameter.shape) for parameter in others if id(parameter) in tables),
         others=tuple(parameter.numel() for parameter in others if id(parameter) not in tables),
         buffers=0,
@@ -186,6 +189,17 @@ def _linears(model: nn.Module, lora: LoraSection, blocks: tuple[str, ...]) -> tu
         found.append(
             LinearShape(name, module.in_features, module.out_features, not is_kept, is_target, name.startswith(blocks))
         )
+    return tuple(found)
+
+
+def _blocks(model: nn.Module, linears: tuple[LinearShape, ...]) -> tuple[Block, ...]:
+    """Every block that streaming.py takes, in the order of the model."""
+    by_weight = {f"{linear.name}.weight": linear for linear in linears}
+    found = []
+    for name, module in blocks_of(model):
+        weights = {f"{name}.{inside}": weight for inside, weight in module.named_parameters()}
+        others = tuple(weight.numel() for weight_name, weight in weights.items() if weight_name not in by_weight)
+        found.append(Block(tuple(by_weight[one] for one in weights if one in by_weight), others))
     return tuple(found)
 
 

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ... import console
-from ...config.schema import LoraSection, ModelSection, TrainSection, TuningSection
+from ...config.schema import LoraSection, ModelSection, TuningSection
 from ...errors import ConfigError, MachineError
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class Backend:
         trust_remote_code: bool = False,
         training: bool = True,
         sharded: bool = False,
+        on_host: bool = False,
     ) -> PreTrainedModel:
         """Load a base (or a fully tuned model) from its folder, on the device; never by unsloth, which only trains.
 
@@ -78,6 +79,7 @@ class Backend:
                 weights beside it (see plain.py).
             training: no key-value cache, and float32 master weights for mode `full`; false for generation.
             sharded: no device is to hold all of it: it stays in main memory until it is cut up.
+            on_host: it stays in main memory, with the weights that it would have on the device.
         """
         if self.name == "unsloth":
             raise ValueError("unsloth only trains: load_trainable")
@@ -87,7 +89,7 @@ class Backend:
             from .plain import load_base
         return load_base(
             Path(folder), mode=self.mode, precision=precision, attn_implementation=attn_implementation,
-            trust_remote_code=trust_remote_code, device=device, training=training, sharded=sharded,
+            trust_remote_code=trust_remote_code, device=device, training=training, sharded=sharded, on_host=on_host,
         )  # fmt: skip
 
     def load_trainable(
@@ -101,9 +103,11 @@ class Backend:
         precision: Precision,
         device: Device,
         sharded: bool = False,
+        stream: bool = False,
     ) -> PreTrainedModel | PeftModel:
         """Load a base and make it ready to be trained: with a fresh adapter, but for mode full.
 
+        stream: its layers are streamed from the start, so that the device never holds all of it.
         checkpointing: heeded by unsloth alone, which sets it up while it loads; else see `enable_checkpointing`.
         """
         if self.name == "unsloth":
@@ -116,12 +120,18 @@ class Backend:
                 )
             )  # fmt: skip
         from ..adapters import attach_adapter
+        from ..streaming import stream_layers
 
         base = self.load_base(
             folder, precision=precision, device=device, attn_implementation=model.attn_implementation,
-            trust_remote_code=model.trust_remote_code, sharded=sharded,
+            trust_remote_code=model.trust_remote_code, sharded=sharded, on_host=stream,
         )  # fmt: skip
-        return base if self.mode == "full" else attach_adapter(base, lora, seed=seed)
+        if self.mode == "full":
+            return base
+        adapted = attach_adapter(base, lora, seed=seed)
+        if stream:
+            stream_layers(adapted, device)
+        return adapted
 
     def enable_checkpointing(self, model: PreTrainedModel | PeftModel, *, offload: bool = False) -> None:
         """Recompute activations in the backward pass; unsloth has seen to that, or not, when it loaded the model."""
@@ -129,12 +139,6 @@ class Backend:
             from ..adapters import enable_gradient_checkpointing
 
             enable_gradient_checkpointing(model, offload=offload)
-
-    def left_to_the_trainer(self, train: TrainSection) -> TrainSection:
-        """The section without what the Trainer would replace by its own at its start: unsloth's checkpointing."""
-        if self.name != "unsloth":
-            return train
-        return train.model_copy(update={"gradient_checkpointing": False, "activation_offload": False})
 
     def import_first(self) -> None:
         """Import what wants to be imported before transformers."""
@@ -219,8 +223,13 @@ def choose_backend(
     return Backend(name, asked, mode, reason)
 
 
+def has_bitsandbytes() -> bool:
+    """Whether its 4-bit weights and paged optimizers are installed."""
+    return importlib.util.find_spec("bitsandbytes") is not None
+
+
 def _need_bitsandbytes(device: Device) -> None:
-    if importlib.util.find_spec("bitsandbytes") is None:
+    if not has_bitsandbytes():
         raise MachineError(
             "The package bitsandbytes, which holds the 4-bit weights of qlora, is not installed.", where="tuning.mode",
             cure="Run `make install`, or `pip install bitsandbytes`, or set tuning.mode to lora.", code="E406",

@@ -10,6 +10,8 @@ Worst bug: gradients that are silently wrong after an evaluation on a CPU (tests
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +37,7 @@ def load_base(
     device: Device,
     training: bool,
     sharded: bool = False,
+    on_host: bool = False,
 ) -> PreTrainedModel:
     """Load a model with 4-bit linear layers."""
     from transformers import BitsAndBytesConfig
@@ -46,13 +49,43 @@ def load_base(
         # FSDP2 cuts up floating-point tensors only: the 4-bit bytes are kept in one that calls itself the other dtype
         bnb_4bit_quant_storage=precision.dtype if sharded else torch.uint8,
     )  # fmt: skip
-    model = load_weights(
-        folder, precision.dtype, attn_implementation, trust_remote_code, None if sharded else device,
-        quantization_config=quantisation,
-    )  # fmt: skip
+    place = {"device_map": {"": "cpu"}} if on_host else {}
+    with _quantised_on(device) if on_host else contextlib.nullcontext():
+        model = load_weights(
+            folder, precision.dtype, attn_implementation, trust_remote_code, None if sharded or on_host else device,
+            quantization_config=quantisation, **place,
+        )  # fmt: skip
+    if on_host and device.kind == "cuda":
+        model.hf_device_map = {
+            "": f"cuda:{device.index}"
+        }  # where it will compute: Accelerate refuses to train on a CPU
     model.config.use_cache = not training
     keep_packing(model)
     return model
+
+
+@contextlib.contextmanager
+def _quantised_on(device: Device) -> Iterator[None]:
+    """Let each weight be quantised where the model will compute, and wait in main memory.
+
+    bitsandbytes 0.50.2 quantises where a weight is; its kernels for a CPU need not round as those for CUDA do, and the
+    weights are to be those of a model that is loaded on the device.
+    """
+    from bitsandbytes.nn import Params4bit
+
+    quantise = Params4bit._quantize
+
+    def there_and_back(self: Params4bit, place: torch.device) -> Params4bit:
+        quantise(self, torch.device(device.kind, device.index) if device.kind == "cuda" else place)
+        self.data = self.data.to(place)
+        self.quant_state.to(place)
+        return self
+
+    Params4bit._quantize = there_and_back
+    try:
+        yield
+    finally:
+        Params4bit._quantize = quantise
 
 
 def keep_packing(model: nn.Module) -> None:

@@ -41,10 +41,11 @@ def load_base(
     device: Device,
     training: bool,
     sharded: bool = False,
+    on_host: bool = False,
 ) -> PreTrainedModel:
     """Load a model in `precision.dtype`, or in float32 for a full fine-tune."""
     dtype = torch.float32 if mode == "full" and training else precision.dtype
-    model = load_weights(folder, dtype, attn_implementation, trust_remote_code, None if sharded else device)
+    model = load_weights(folder, dtype, attn_implementation, trust_remote_code, None if sharded or on_host else device)
     model.config.use_cache = not training
     return model
 
