@@ -55,7 +55,7 @@ def stored_bytes(shape: PairShape, run: Pass) -> int:
     blocks = shape.layers * (_encoder_block(shape, run) + _decoder_block(shape, run)) + _once(shape, run)
     if run.mode != "full":  # nothing before the first adapter of either side needs a gradient
         blocks -= (run.tokens + answer.tokens) * _norm(shape, run)
-        if run.width == 2:
+        if run.width == 2 and run.dropout:
             first = [one for side in ("encoder", "decoder") for one in _readers(shape, side, "SelfAttention", "qkv")]
             blocks -= run.width * sum(run.rank * linear.size_in for linear in first if linear.is_target)
     return blocks + _ends(shape, run)
