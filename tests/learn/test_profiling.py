@@ -60,6 +60,23 @@ def test_steps_are_timed_without_the_profiler_and_then_seen_by_it(make_trainer) 
     assert found.kinds.get("other", 0) < 0.02 * found.seconds
 
 
+def test_what_is_timed_are_steps_without_the_profiler(make_trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a played clock, on which step n takes 2n - 1 seconds; the profiler is seen at the end of each step."""
+    trainer = make_trainer(with_lora(llama()), make_rows(16), train={"max_steps": steps_needed(2)})
+    is_on: dict[int, bool] = {}
+
+    def now() -> float:
+        is_on.setdefault(trainer.state.global_step, torch.autograd._profiler_enabled())
+        return float(trainer.state.global_step**2)
+
+    monkeypatch.setattr(profiling, "_now", now)
+    with watching(trainer, 2) as watch:
+        fit(trainer)
+    assert [step.seconds for step in watch.timed] == [2 * 3 - 1, 2 * 4 - 1]
+    assert [step.seconds for step in watch.profiled] == [2 * 6 - 1, 2 * 7 - 1]
+    assert [step for step, seen in is_on.items() if seen] == [6, 7]
+
+
 def test_ranges_go_also_when_the_step_fails(make_trainer) -> None:
     trainer = make_trainer(with_lora(llama()), make_rows(8), train={"max_steps": 1})
     trainer.create_optimizer()

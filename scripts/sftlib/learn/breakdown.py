@@ -45,7 +45,7 @@ RULES = tuple(
         ("views and new tensors", r"^aten::(view|_unsafe_view|reshape|_reshape_alias|transpose|t|permute|expand\w*|"
          r"slice|select|as_strided|unsqueeze|squeeze|split\w*|chunk|narrow|detach\w*|alias|unbind|empty\w*|new_\w+|"
          r"zeros\w*|ones\w*|full\w*|arange|resize_|result_type|item|_local_scalar_dense|is_nonzero|lift_fresh|"
-         r"view_as)$|^detach\w*$"),
+         r"view_as|resolve_conj|resolve_neg|as_strided_|slice_backward|select_backward)$|^detach\w*$"),
         ("element-wise", r"^aten::_?(add|sub|rsub|mul|div|neg|pow|sqrt|rsqrt|exp|log|sigmoid|silu|gelu|relu|tanh|cos|"
          r"sin|where|fill|zero|abs|clamp\w*|triu|tril|eq|ne|lt|gt|le|ge|logical_\w+|bitwise_\w+|isfinite|isnan|isinf|"
          r"reciprocal|square|addcmul|addcdiv|lerp|dropout|bernoulli|native_dropout|masked_fill|_?foreach_\w+)_?$|"
