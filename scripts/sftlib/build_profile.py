@@ -130,23 +130,29 @@ def _train(
     from .learn.profiling import steps_needed, watching
 
     precision = choose_precision(config.train.bf16, config.train.fp16, device)
-    set_seed(config.seed)
-    model = build_backend.load_trainable(backend, config, text.stored.folder, device)
+    loaded: list[Any] = []
+
+    def load_model(stream: bool) -> Any:
+        if not loaded:
+            set_seed(config.seed)
+            loaded.append(build_backend.load_trainable(backend, config, text.stored.folder, device, stream=stream))
+        return loaded[0]
+
     base = describe_base(text.stored, backend.quantization)
     kind = {"base": base.fingerprint, "backend": backend.name, "code": code_revision()["scripts"]}
-    probe = Probe(run, lambda: model, backend.enable_checkpointing, precision.name, kind)
-    config = settle_batch(_few_steps(config, steps_needed(steps)), text, rows, device, probe).config
-    build_backend.checkpoint(backend, model, config.train)
+    probe = Probe(run, load_model, backend.enable_checkpointing, precision.name, kind)
+    settled = settle_batch(_few_steps(config, steps_needed(steps)), text, rows, device, probe).config
+    model = load_model(settled.train.stream_layers)
+    build_backend.save_memory(backend, model, settled.train, device)
     trainer = build_trainer(
-        model, train=backend.left_to_the_trainer(config.train), logging=config.logging, run=run,
-        precision=precision.name, device=device.kind, seed=config.seed, train_set=rows, eval_set=None,
-        pad_id=text.tokenizer.pad_token_id,
+        model, train=settled.train, logging=settled.logging, run=run, precision=precision.name, device=device.kind,
+        seed=config.seed, train_set=rows, eval_set=None, pad_id=text.tokenizer.pad_token_id,
     )  # fmt: skip
     console.stage(f"{steps_needed(steps)} steps, of which {steps} are timed and {steps} others profiled")
     with watching(trainer, steps) as watch:
         if fit(trainer).stopped:
             raise KeyboardInterrupt
-    return config, watch
+    return settled, watch
 
 
 def _few_steps(config: Config, steps: int) -> Config:
@@ -171,10 +177,17 @@ def _found(config: Config, text: build.Text, device: Device, watch: Watch, folde
     train = config.train
     with_gpu = device.kind == "cuda"
     threads = "" if with_gpu else f", threads: {torch.get_num_threads()}"
-    checkpointing = ", gradient checkpointing" if train.gradient_checkpointing else ""
+    means = "".join(
+        f", {words}"
+        for words, is_on in (
+            ("packed", train.packing), ("gradient checkpointing", train.gradient_checkpointing),
+            ("activation offload", train.activation_offload), ("streamed layers", train.stream_layers),
+        )
+        if is_on
+    )  # fmt: skip
     return Profile(
         folder, f"{config.model.name}, {config.tuning.mode}, {precision.name}, {device.name}{threads}",
-        f"{train.batch_size} rows x {train.grad_accum}{checkpointing}",
+        f"{train.batch_size} rows x {train.grad_accum}{means}",
         [step.seconds for step in timed], [step.tokens for step in timed],
         [sum(batch.positions for batch in step.batches) for step in timed],
         [sum(batch.supervised for batch in step.batches) for step in timed],

@@ -110,6 +110,7 @@ def test_without_a_step_nothing_is_made_up() -> None:
         ("void cutlass::Kernel2<cutlass_80_wmma>", "matrix products"), ("nvjet_hsh_128x256", "matrix products"),
         ("aten::_scaled_dot_product_flash_attention_for_cpu", "attention"),
         ("autograd::engine::evaluate_function: ScaledDotProductFlashAttentionForCpuBackward0", "attention"),
+        ("torch_attn::_varlen_attn", "attention"),
         ("_ProductsBackward", "attention"), ("void flash_fwd_kernel<Traits>", "attention"),
         ("bitsandbytes::dequantize_4bit", "4-bit weights"), ("void kDequantizeBlockwise<bf16>", "4-bit weights"),
         ("aten::copy_", "copies and casts"), ("Memcpy HtoD (Pinned -> Device)", "copies and casts"),

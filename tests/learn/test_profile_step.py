@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tiny_project import call, make_processed_project
+from tiny_t5 import make_t5
 
 from sftlib import build_profile
 
@@ -86,6 +87,15 @@ def test_an_unknown_architecture_has_no_floor_and_says_why(
     assert call("profile_step", "--steps", "1") == 0
     assert "not known: Nobody knows this one." in capsys.readouterr().out
     assert json.loads((FOLDER / "profile.json").read_text())["floor"] is None
+
+
+def test_an_encoder_decoder_has_a_profile_and_no_floor(project: Path) -> None:
+    make_t5(Path("t5"))
+    settings = ("model.name=t5", "model.type=seq2seq", "run_name=pairs")
+    assert call("profile_step", "--steps", "1", settings=settings) == 0
+    report = json.loads(Path("outputs/profile/pairs/profile.json").read_text())
+    assert "encoder-decoder" in report["no_floor"]
+    assert all(report["phases"][name] > 0 for name in ("forward", "loss and head", "backward"))
 
 
 def test_without_rows_nothing_is_written(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

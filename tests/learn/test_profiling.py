@@ -60,6 +60,16 @@ def test_steps_are_timed_without_the_profiler_and_then_seen_by_it(make_trainer) 
     assert found.kinds.get("other", 0) < 0.02 * found.seconds
 
 
+def test_packed_rows_have_no_padding(make_trainer) -> None:
+    rows = make_rows(8)
+    trainer = make_trainer(with_lora(llama()), rows, train={"max_steps": steps_needed(1), "packing": True})
+    with watching(trainer, 1) as watch:
+        fit(trainer)
+    [batch] = watch.timed[0].batches
+    assert len(batch.lengths) == 4
+    assert batch.positions == sum(batch.lengths) < 4 * max(batch.lengths)
+
+
 def test_what_is_timed_are_steps_without_the_profiler(make_trainer, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a played clock, on which step n takes 2n - 1 seconds; the profiler is seen at the end of each step."""
     trainer = make_trainer(with_lora(llama()), make_rows(16), train={"max_steps": steps_needed(2)})

@@ -31,7 +31,8 @@ ATTENTION, OPTIMIZER, PYTHON, OTHER = "attention", "optimizer", "Python and auto
 RULES = tuple(
     (kind, re.compile(pattern))
     for kind, pattern in (
-        (ATTENTION, r"scaled_dot_product|_Products|flash|fmha|efficient_attention|flex_attention|ScaledDotProduct"),
+        (ATTENTION, r"scaled_dot_product|ScaledDotProduct|_Products|flash|fmha|efficient_attention|flex_attention|"
+         r"varlen"),
         (PYTHON, rf"^({PREFIX}|{STEP}|autograd::|torch::autograd|Optimizer\.|enumerate\(|\[pytorch\|)|^_?[A-Z]\w*$"),
         ("4-bit weights", r"quantize_?4bit|(?i:quantize_?blockwise)|gemv_4bit|gemm_4bit"),
         ("matrix products", r"^aten::(mm|addmm|bmm|baddbmm|linear|matmul|mkldnn_\w*linear\w*|addmm_|_addmm\w*)$|"

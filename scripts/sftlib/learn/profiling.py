@@ -30,6 +30,7 @@ from transformers import TrainerCallback
 
 from ..memory.arithmetic import SeenBatch
 from ..tokens.examples import IGNORED
+from .tally import MASKS
 from .trainer import SftTrainer
 
 WARM_STEPS = 2  # the first makes the optimizer's state, the second finds its memory there
@@ -116,7 +117,7 @@ class Watch(TrainerCallback):
 
     def _part(self, first: int) -> list[TimedStep]:
         return [
-            TimedStep(self._seconds[step], [_seen(batch) for batch in self._kept[step]])
+            TimedStep(self._seconds[step], [_seen(batch, self.trainer.packs) for batch in self._kept[step]])
             for step in range(first, first + self.steps)
         ]
 
@@ -196,10 +197,11 @@ def _hooked(model: nn.Module, phase: str) -> Iterator[None]:
             hook.remove()
 
 
-def _seen(batch: dict[str, Any]) -> SeenBatch:
-    mask_BT, labels_BT = batch["attention_mask"], batch["labels"]
+def _seen(batch: dict[str, Any], packs: bool) -> SeenBatch:
+    masks, labels_BT = [batch[name] for name in MASKS if name in batch], batch["labels"]
     supervised = int((labels_BT[:, 1:] != IGNORED).sum())
-    return SeenBatch(tuple(mask_BT.sum(dim=1).tolist()), supervised, mask_BT.numel())
+    lengths = tuple(sum(mask_BT.sum(dim=1) for mask_BT in masks).tolist())
+    return SeenBatch(lengths, supervised, sum(lengths) if packs else sum(mask_BT.numel() for mask_BT in masks))
 
 
 def _now() -> float:
