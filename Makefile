@@ -25,6 +25,7 @@
 #: ROUNDS     runs of each in `bench`                     ROUNDS=2
 #: PEERS      those that `bench` measures beside us       PEERS="trainer trl"
 #: PEER_VENVS environments of peers that are elsewhere    PEER_VENVS="trl=/tmp/trl"
+#: STEPS      steps that `profile` looks at               STEPS=5
 #: TB_PORT    port of TensorBoard                            TB_PORT=6007
 #: VENV       the Python environment                         VENV=/tmp/env
 #: PYTHON     interpreter that it is built on                PYTHON=python3.12
@@ -203,8 +204,11 @@ merge-bf16: $(core) ## the same in bfloat16
 merge-test: $(core) ## load the merged model with plain transformers and ask it a question
 	$(call merge,$(call merged,$(notdir $(firstword $(wildcard $(run_folder)/merged $(run_folder)/merged-bf16) merged))) --test)
 
-##@ Beside others
-.PHONY: bench bench-peers
+##@ Speed
+.PHONY: profile bench bench-peers
+
+profile: $(core) ## where a step's time goes, and how far it is from what its arithmetic takes (STEPS) -> outputs/profile
+	$(python) scripts/profile_step.py $(strip $(call common,$(base)) $(splits) $(call setting,RUN,run_name) $(call option,STEPS,--steps))
 
 bench: $(core) ## the same work as TRL, LLaMA-Factory, transformers do it, in turn: seconds, memory, loss (WORKLOAD, ROWS, ROUNDS)
 	$(python) scripts/bench.py $(strip $(call common,$(base)) $(call option,WORKLOAD,--workload) $(call option,MODE,--mode) \

@@ -204,3 +204,13 @@ def test_progress_on_a_terminal_is_a_bar(terminal):
     assert list(console.progress([1, 2], "reading [x]")) == [1, 2]
     assert "reading [x]" in terminal.getvalue()
     assert "2/2" in terminal.getvalue()
+
+
+def test_a_table_for_a_file_is_the_one_on_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    content = ("Speed", ["what", "tokens/s"], [["ours [b]", 512.25], ["theirs", None]])
+    text = console.table_text(*content)
+    console.table(*content)
+    assert text.split() == capsys.readouterr().out.split()
+    assert "\x1b" not in text
+    assert all(line == line.rstrip() for line in text.splitlines())
+    assert text.splitlines()[-1] == "theirs   │        -"

@@ -11,6 +11,7 @@ Worst bug: a traceback for a user's mistake, or an error that exits with 0 (test
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import time
@@ -76,16 +77,14 @@ def warnings() -> list[str]:
 
 def table(title: str, headers: Sequence[str], rows: Iterable[Sequence[object]], *, to_stderr: bool = False) -> None:
     """Print a table; columns whose every cell is a number are aligned to the right."""
-    rows = [[cell if isinstance(cell, str) else _cell(cell) for cell in row] for row in rows]
-    grid = Table(
-        title=Text(title) if title else None, title_justify="left", title_style="bold", show_edge=False, pad_edge=False
-    )
-    for index, header in enumerate(headers):
-        numeric = bool(rows) and all(_is_number(row[index]) for row in rows)
-        grid.add_column(Text(header), justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        grid.add_row(*(Text(cell) for cell in row))
-    (_err if to_stderr else _out).print(grid, soft_wrap=False)
+    (_err if to_stderr else _out).print(_grid(title, headers, rows), soft_wrap=False)
+
+
+def table_text(title: str, headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """The same table as plain text, for a file."""
+    stream = io.StringIO()
+    Console(file=stream, width=PLAIN_WIDTH, color_system=None).print(_grid(title, headers, rows))
+    return "".join(line.rstrip() + "\n" for line in stream.getvalue().splitlines())
 
 
 def coloured(pieces: Iterable[tuple[str, bool]]) -> None:
@@ -193,6 +192,19 @@ def run(main: Callable[[argparse.Namespace], int], parser: argparse.ArgumentPars
     except BrokenPipeError:  # `... | head` closed the pipe: not an error of anyone's
         sys.stderr.close()
         return 0
+
+
+def _grid(title: str, headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    rows = [[cell if isinstance(cell, str) else _cell(cell) for cell in row] for row in rows]
+    grid = Table(
+        title=Text(title) if title else None, title_justify="left", title_style="bold", show_edge=False, pad_edge=False
+    )
+    for index, header in enumerate(headers):
+        numeric = bool(rows) and all(_is_number(row[index]) for row in rows)
+        grid.add_column(Text(header), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(Text(cell) for cell in row))
+    return grid
 
 
 def _cell(value: object) -> str:

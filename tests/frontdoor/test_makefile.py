@@ -107,6 +107,10 @@ LINES = {
     "tb-stop": ["{python} scripts/tensorboard_server.py stop"],
     "tb-clean": ["{python} scripts/tensorboard_server.py clean"],
     "tb-open": ["{python} scripts/tensorboard_server.py open"],
+    "profile": [f"{{python}} scripts/profile_step.py {BASE}"],
+    "profile RUN=first STEPS=5 SET=tuning.mode=lora": [
+        f"{{python}} scripts/profile_step.py {BASE} --set 'tuning.mode=lora' --set 'run_name=first' --steps '5'"
+    ],
     "bench": [f"{{python}} scripts/bench.py {BASE}"],
     "bench WORKLOAD=generate MODE=qlora DATA=shared/rows.jsonl": [
         f"{{python}} scripts/bench.py {BASE} --workload 'generate' --mode 'qlora' --raw_path 'shared/rows.jsonl'"
@@ -126,7 +130,7 @@ PROMISED = [
     "eval-test", "eval-quick", "eval-full", "infer", "infer-batch", "infer-interactive", "download-model",
     "merge", "merge-bf16", "merge-test", "tensorboard", "tb-stop", "tb-clean", "tb-open", "clean", "lint",
     "test", "fuzz", "rehearse", "estimate", "estimate-verify", "install-unsloth", "verify-unsloth",
-    "bench", "bench-peers",
+    "bench", "bench-peers", "profile",
 ]  # fmt: skip
 
 
