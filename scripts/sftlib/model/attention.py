@@ -42,21 +42,16 @@ def attend(
     looks_back = getattr(module, "is_causal", True) if is_causal is None else is_causal
     is_plain = attention_mask is None and looks_back and not dropout and kwargs.get("position_bias") is None
     is_short = query_BHTD.device.type == "cpu" and 1 < length == key_BKTD.shape[2] <= LONGEST
-    parts = _as_autocast(query_BHTD, key_BKTD, value_BKTD)
-    if is_plain and is_short and parts[0].dtype == torch.bfloat16:
+    # as autocast hands them to sdpa
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query_BHTD.dtype
+    if is_plain and is_short and dtype == torch.bfloat16:
         scale = query_BHTD.shape[-1] ** -0.5 if scaling is None else scaling
+        parts = (part.to(dtype) for part in (query_BHTD, key_BKTD, value_BKTD))
         return _Products.apply(*parts, scale).transpose(1, 2).contiguous(), None
     return sdpa_attention_forward(
         module, query_BHTD, key_BKTD, value_BKTD, attention_mask, dropout=dropout, scaling=scaling,
         is_causal=is_causal, **kwargs,
     )  # fmt: skip
-
-
-def _as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """As autocast hands them to sdpa."""
-    if not torch.is_autocast_enabled("cpu"):
-        return tensors
-    return tuple(tensor.to(torch.get_autocast_dtype("cpu")) for tensor in tensors)
 
 
 class _Products(torch.autograd.Function):
