@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sftlib.bench.entrants import Entrant
 from sftlib.bench.training import Training, make_train
+from sftlib.files import read_json, write_json
 
 PEER = """\
 import json, sys
@@ -63,3 +68,16 @@ def make_peer(folder: Path, name: str, **told: Any) -> Entrant:
     script.write_text(PEER)
     options = {"name": name, "diary": str(folder / "diary.txt"), "seconds": 2.0} | told
     return Entrant(name, name.upper(), script, "elsewhere", options, Path(sys.executable))
+
+
+def report_of_job(job: dict[str, Any], perform: Callable[[dict[str, Any]], None], runner: Path | None) -> dict:
+    """What ours (`perform`, no runner) or a peer reports of a job in this process."""
+    if runner is None:
+        perform(job)
+    else:
+        path = Path(job["report"]).with_name("job.json")
+        write_json(path, job)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["runner", str(path)])
+            runpy.run_path(str(runner), run_name="__main__")
+    return read_json(Path(job["report"]))

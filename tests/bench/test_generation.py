@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
+from bench_parts import report_of_job
 from tiny_project import make_project
 
 from sftlib.bench.entrants import PEERS
@@ -16,7 +15,7 @@ from sftlib.bench.generation import Generation
 from sftlib.bench.plan import Plan
 from sftlib.build_bench_answers import perform, prepare
 from sftlib.config.loader import load_config
-from sftlib.files import read_json, write_json
+from sftlib.files import read_json
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +33,7 @@ def report_of(work: Generation, folder: Path, runner: str | None, *, check: bool
     """What ours (no runner) or a peer reports of a run in this process."""
     folder.mkdir()
     job = work.job(folder, check=check, options=options)
-    if runner is None:
-        perform(job)
-    else:
-        write_json(folder / "job.json", job)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["runner", str(folder / "job.json")])
-            runpy.run_path(str(PEERS / runner), run_name="__main__")
-    return read_json(folder / "report.json")
+    return report_of_job(job, perform, PEERS / runner if runner else None)
 
 
 def test_prompts_end_where_the_answer_begins(asked: Generation) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
+from bench_parts import report_of_job
 from tiny_project import make_project, rows_of
 
 from sftlib.bench.entrants import PEERS
@@ -16,7 +15,6 @@ from sftlib.bench.preparation import Preparation
 from sftlib.build_bench_rows import perform, prepare
 from sftlib.config.loader import load_config
 from sftlib.errors import ModelError
-from sftlib.files import read_json, write_json
 
 ROWS = 70  # of 32 distinct ones: two whole repeats and six more
 
@@ -34,15 +32,9 @@ def report_of(work: Preparation, folder: Path, runner: str | None, **options: ob
     """What ours (no runner) or a peer reports of a run in this process."""
     folder.mkdir(exist_ok=True)
     job = work.job(folder, check=False, options={"rows": ROWS, **options})
-    if runner is None:
-        perform(job)
-    else:
-        write_json(folder / "job.json", job)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["runner", str(folder / "job.json")])
-            patch.setattr("datasets.config.HF_DATASETS_CACHE", folder / "cache")
-            runpy.run_path(str(PEERS / runner), run_name="__main__")
-    return read_json(folder / "report.json")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("datasets.config.HF_DATASETS_CACHE", folder / "cache")
+        return report_of_job(job, perform, PEERS / runner if runner else None)
 
 
 def test_the_counts_are_those_of_the_file(prepared: Preparation, tiny_model: Path) -> None:
