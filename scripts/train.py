@@ -48,16 +48,17 @@ def work(args: argparse.Namespace) -> int:
     settings = build.settle(settings)
     backend = build_backend.choose_first(settings)
 
-    from sftlib import build_training
+    from sftlib import build_examples, build_training
 
     text = build.load_text(settings)
     settings = build.settle_rate(settings, text)
     console.note(f"Model {text.stored.name} in {text.stored.folder}; template: {text.template.origin}.")
-    splits = build.prepare(settings, text, paths)
+    splits = build_examples.prepare(settings, text, paths)
     if args.show_batch:
-        build.show_examples(text, splits["train"])
+        build_examples.show_examples(text, splits["train"])
         return 0
-    build.show_lengths(splits)
+    build_examples.show_lengths(splits)
+    build_examples.show_shares(splits["train"])
     if args.dry_run:
         settings = build_training.foresee(settings, text, splits)
         console.result(config.to_yaml(settings))

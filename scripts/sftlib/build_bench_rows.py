@@ -2,7 +2,7 @@
 
     prepare(config, Plan("prepare", ["faq.jsonl"], rows=100_000), folder)   -> [Preparation(...)]
     prepare_scaling(config, plan, folder)                                   -> [Scaling(...), Preparation(...)]
-    perform(job)                                                            build.prepare, timed
+    perform(job)                                                            build_examples.prepare, timed
 
 Few rows are repeated until they are many: what a file of 100,000 rows says does not matter, its length does.
 
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import build, build_bench_training
+from . import build, build_bench_training, build_examples
 from .bench.plan import Plan
 from .bench.preparation import TEMPLATE, Preparation, file_of
 from .bench.running import SECONDS
@@ -58,7 +58,7 @@ def perform(job: dict[str, Any]) -> None:
     settled = build.settle(config)
     text = build.load_text(settled)
     began = time.perf_counter()
-    prepared = build.prepare(settled, text, {"train": path})["train"]
+    prepared = build_examples.prepare(settled, text, {"train": path})["train"]
     seconds = time.perf_counter() - began
     counted = prepared.tally
     write_json(job["report"], {

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import build, build_backend, console
+from . import build, build_backend, build_examples, console
 from .build_batch import one_row_at_a_time, settle_batch
 from .build_estimate import Asked, estimate_settled
 from .config.schema import Config
@@ -50,8 +50,8 @@ class ModelLooks:
         self.config: Config  # settled, from `settings` on
         self.text: build.Text
         self.backend: Backend
-        self.encoded: dict[str, build.Encoded] = {}
-        self.splits: dict[str, build.Prepared] = {}
+        self.encoded: dict[str, build_examples.Encoded] = {}
+        self.splits: dict[str, build_examples.Prepared] = {}
         self.estimate: Asked | None = None  # of an architecture that is not known
 
     def settings(self, report: Report) -> str:
@@ -85,7 +85,7 @@ class ModelLooks:
         """Every row rendered and encoded; two of them shown with what is trained."""
         for name in ("train", "val"):
             if name in self.paths:
-                self.encoded[name] = build.encode_split(self.config, self.text, name, self.paths[name])
+                self.encoded[name] = build_examples.encode_split(self.config, self.text, name, self.paths[name])
         rows = self.encoded["train"].examples
         if rows:
             show_examples(rows, tally(rows), self.text.tokenizer)
@@ -101,10 +101,10 @@ class ModelLooks:
             show_histogram("Tokens a row of the training split", lengths, limit, policy)
         for name, split in self.encoded.items():
             try:
-                self.splits[name] = build.cut_to_length(self.config, name, split)
+                self.splits[name] = build_examples.cut_to_length(self.config, name, split)
             except SftError as error:
                 report(error)
-        build.show_lengths(self.splits)
+        build_examples.show_lengths(self.splits)
         kept = ", ".join(f"{name} {len(split.examples)}" for name, split in self.splits.items())
         return f"{kept} rows trained or evaluated, the longest of {max(lengths, default=0)} tokens (limit {limit})"
 

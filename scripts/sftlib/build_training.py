@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import build_backend, console
-from .build import Prepared, Text
+from .build import Text
 from .build_batch import Probe, settle_batch
+from .build_examples import Prepared
 from .config.schema import Config
 from .config.writing import to_yaml
 from .files import sha256_text, write_text

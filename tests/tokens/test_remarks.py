@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sftlib import build, console
+from sftlib import build, build_examples, console
 from sftlib.chat.conversation import Conversation, Message
 from sftlib.config import load_config
 from sftlib.files import ROOT, write_jsonl
@@ -58,14 +58,14 @@ def test_the_second_start_says_the_same_and_reads_no_row(
     )  # fmt: skip
     text = build.load_text(config)
     paths = {"train": tmp_path / "train.jsonl"}
-    first = build.prepare(config, text, paths)["train"]
+    first = build_examples.prepare(config, text, paths)["train"]
     assert said == [
         "1 of 3 rows of the train split are left out, as they cannot be rendered.",
         "1 rows of the train split hold text that is a special token of this model, such as "
         f"{tmp_path}/train.jsonl:2; the model reads it as the token.",
     ]
-    monkeypatch.setattr(build, "split_rows", lambda path: pytest.fail("the rows are read again"))
-    second = build.prepare(config, text, paths)["train"]
+    monkeypatch.setattr(build_examples, "set_rows", lambda *_: pytest.fail("the rows are read again"))
+    second = build_examples.prepare(config, text, paths)["train"]
     assert said[2:] == said[:2]
     assert list(second.examples.examples) == list(first.examples.examples)
     assert (second.tally, second.lengths, len(second.stored)) == (first.tally, first.lengths, 3)

@@ -18,6 +18,7 @@ from ..units import percent
 from .examples import IGNORED, Example, Tally
 from .histogram import bars
 from .length import LengthReport
+from .mixing import Share
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -61,6 +62,18 @@ def show_lengths(reports: Mapping[str, LengthReport]) -> None:
     for name, report in reports.items():
         for loss in report.losses():
             console.warn(f"{name}: {loss}")
+
+
+def show_shares(shares: Mapping[str, Share]) -> None:
+    """Print how much of each data set a pass over the training split takes."""
+    rows, tokens = (sum(getattr(share, name) for share in shares.values()) for name in ("taken", "tokens"))
+    lines = [
+        (name, share.rows, share.taken, percent(share.taken, rows), share.tokens, percent(share.tokens, tokens),
+         share.supervised)
+        for name, share in shares.items()
+    ]  # fmt: skip
+    headers = ("data set", "examples", "taken", "of all", "tokens", "of all", "supervised")
+    console.table("A pass over the training split", headers, lines, to_stderr=True)
 
 
 def show_histogram(title: str, lengths: Sequence[int], max_seq_len: int, policy: Literal["drop", "end"]) -> None:
