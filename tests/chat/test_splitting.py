@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sftlib.chat.conversation import Conversation, Message
-from sftlib.chat.splitting import SplitTable, fold, split_counts
+from sftlib.chat.questions import fold
+from sftlib.chat.splitting import SplitTable, split_counts
 
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 

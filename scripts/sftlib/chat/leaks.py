@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .conversation import Conversation
-from .splitting import asked, common_above, fold
+from .questions import asked, common_above, fold
 
 if TYPE_CHECKING:
     from .stored import RenderedPair, StoredSplit

@@ -27,38 +27,21 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-import unicodedata
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 
 from ..errors import MachineError
 from ..files import json_line
-from .conversation import Conversation, Message
+from .conversation import Conversation
+from .questions import asked, common_above
 
 SPLITS = ("train", "val", "test")
-COMMON_SHARE, COMMON_ROWS = 0.01, 10  # a first message shared by more rows than both says nothing about the question
 
 _SCHEMA = """
     CREATE TABLE conversations (
         number INTEGER PRIMARY KEY, identity BLOB UNIQUE, opening BLOB, question BLOB, source TEXT, line TEXT
     )
 """
-
-
-def fold(text: str) -> str:
-    """A text without what does not make a difference to a reader: case, white space, ways to compose a letter."""
-    return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold()).split())
-
-
-def asked(messages: tuple[Message, ...]) -> tuple[str, str]:
-    """What a conversation asks, folded: its opening (the first user message), and its whole prompt."""
-    first = next((m for m in messages if m.role == "user"), messages[0])
-    return fold(first.content), json.dumps([[m.role, fold(m.content)] for m in _prompt(messages)])
-
-
-def common_above(rows: int) -> float:
-    """An opening that more than so many of all rows share says nothing about what is asked."""
-    return max(COMMON_ROWS, COMMON_SHARE * rows)
 
 
 def split_counts(groups: int, shares: Mapping[str, float]) -> dict[str, int]:
@@ -154,9 +137,3 @@ class SplitTable:
     def _one(self, query: str, *values: object) -> object:
         row = self._data.execute(query, values).fetchone()
         return row[0] if row else None
-
-
-def _prompt(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Everything before the last answer."""
-    last = max((index for index, message in enumerate(messages) if message.role == "assistant"), default=len(messages))
-    return messages[:last]
