@@ -22,7 +22,7 @@ from tiny import make_model
 from tiny_project import call, make_project, rows_of
 from tiny_t5 import make_t5
 
-from sftlib.config import Config
+from sftlib.config import Config, DatasetSection
 from sftlib.files import read_json, sha256_file
 from sftlib.measure.refilled import Refilled
 
@@ -42,6 +42,9 @@ FREE_SAVES = ("train.load_best_model_at_end=false",)
 SAMPLED = ("infer.temperature=2.0",)
 HUB = ("model.name=org/name",)
 T5 = ("model.type=seq2seq", "model.name=T5", "data.truncation=end")
+SETS = ("data.datasets={a: {path: raw}, b: {path: raw2, truncation: drop}}",)
+TIGHT_SETS = (*SETS, "model.max_seq_len=40", "data.max_rejected=1")
+HUB_SETS = ("data.datasets={a: {path: raw}, b: {path: 'hf:org/name'}}",)
 MUTATIONS = [
     Mutation("seed", "7", "train"),
     Mutation("run_name", "other", "train"),
@@ -69,6 +72,29 @@ MUTATIONS = [
     Mutation("data.split.val", "0.2", "process", also=("data.split.train=0.7",)),
     Mutation("data.split.test", "0.2", "process", also=("data.split.train=0.7",)),
     Mutation("data.processed_dir", "elsewhere", "process"),
+    Mutation("data.prepared_dir", "elsewhere", "prepare"),
+    Mutation("data.datasets", "{a: {path: raw2}}", "prepare"),
+    Mutation("data.datasets.b.path", "raw", "prepare", SETS),
+    Mutation("data.datasets.b.subset", "main", "prepare", HUB_SETS),
+    Mutation("data.datasets.b.split", "test", "prepare", HUB_SETS),
+    Mutation("data.datasets.b.columns", "{user: answer, assistant: question}", "prepare", SETS),
+    Mutation("data.datasets.b.system", "Be brief.", "prepare", SETS),
+    Mutation(
+        "data.datasets.b.system_mode",
+        "replace",
+        "prepare",
+        ("data.datasets={a: {path: raw}, b: {path: systems, system: Be quick.}}",),
+    ),
+    Mutation("data.datasets.b.max_rows", "5", "prepare", SETS),
+    Mutation("data.datasets.b.weight", "0.5", "prepare", SETS),
+    Mutation("data.datasets.b.repeat", "2", "prepare", SETS),
+    Mutation("data.datasets.b.max_seq_len", "24", "prepare", (*SETS, "data.max_rejected=1")),
+    Mutation("data.datasets.b.truncation", "truncate", "prepare", TIGHT_SETS),
+    Mutation("data.datasets.b.loss_on", "all", "prepare", SETS),
+    Mutation(
+        "data.mixing.temperature", "3", "prepare", ("data.datasets={a: {path: raw}, b: {path: raw3, max_rows: 5}}",)
+    ),
+    Mutation("data.mixing.rows", "9", "prepare", SETS),
     Mutation("data.style_dir", "elsewhere", "style"),
     Mutation("data.rendered_dir", "elsewhere", "render"),
     Mutation("data.train_path", "data/processed/val.jsonl", "train"),
@@ -138,6 +164,9 @@ def keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from keys(kind, f"{prefix}{name}.")
+        elif name == "datasets":
+            yield prefix + name
+            yield from keys(DatasetSection, f"{prefix}{name}.b.")
         else:
             yield prefix + name
 
@@ -202,6 +231,8 @@ def run_stage(stage: str, settings: tuple[str, ...], capsys: pytest.CaptureFixtu
     with spied() as seen:
         if stage == "process":
             code = call("process_data", settings=settings)
+        elif stage == "prepare":
+            code = call("prepare", settings=settings)
         elif stage == "style":
             code = call("style_prompt", settings=("data.style.rule=Be brief.", *settings))
         elif stage == "render":
@@ -236,7 +267,7 @@ def files_here() -> dict[str, Any]:
             found[name] = [
                 {key: value if key in MEASURED else None for key, value in row.items()} for row in rows_of(path)
             ]
-        elif path.suffix in (".safetensors", ".jsonl"):
+        elif path.suffix in (".safetensors", ".jsonl", ".parquet"):
             found[name] = sha256_file(path)
         elif path.name == "metrics.json":
             found[name] = json.loads(path.read_text(encoding="utf-8"), object_hook=without_seconds)
@@ -271,7 +302,7 @@ def test_a_changed_key_changes_what_happens(mutation, trained, tmp_path, monkeyp
             _baselines[known] = run_stage(mutation.stage, settings, capsys)
         results.append(_baselines[known])
     before, after = results
-    assert before[0] == 0 or mutation.stage == "fetch", "the baseline itself fails"
+    assert before[0] == 0 or mutation.stage == "fetch" or mutation.given == HUB_SETS, "the baseline itself fails"
     assert before != after
 
 
