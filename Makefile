@@ -19,7 +19,7 @@
 #: OUTPUT     file that `infer-batch` writes, or the merged model's folder
 #: CARD       GiB of the card that `estimate` is about     CARD=12
 #: CASE       the one case that `fuzz` runs                    CASE=data:137
-#: WORKLOAD   of `bench`: train, prepare, generate, startup, scaling, gpu
+#: WORKLOAD   of `bench`: train, prepare, generate, startup, scaling, gpu, large
 #: MODE       of `bench`: lora or qlora                   MODE=qlora
 #: ROWS       rows that `bench` works on                  ROWS=96
 #: ROUNDS     runs of each in `bench`                     ROUNDS=2
