@@ -11,6 +11,8 @@
 #: PROCESSES  how many of them (default 2)                 PROCESSES=4
 #: RAW        your data: file, folder or hf:org/name         RAW=faq.csv
 #: DATA       splits to use: processed, styled or rendered   DATA=styled; of `bench`, as RAW
+#: DRY_RUN    1: `prepare` says what it would write          DRY_RUN=1
+#: DEBUG      rows of each data set that `prepare` shows     DEBUG=2
 #: STYLE      rule for `style` and `full-pipeline`           STYLE="Answer in one sentence."
 #: LIMIT      rows that are evaluated                        LIMIT=50
 #: ADAPTER    adapter to use instead of the newest run's     ADAPTER=outputs/first-try/adapter
@@ -117,7 +119,7 @@ download-model: $(core) ## fetch the base model into models/ (MODEL=...)
 	$(python) scripts/download_model.py $(strip $(call common,$(base)))
 
 ##@ Data
-.PHONY: process style render full-pipeline check rehearse
+.PHONY: process style render full-pipeline prepare check rehearse
 
 process: $(core) ## data/raw -> data/processed/{train,val,test}.jsonl
 	$(python) scripts/process_data.py $(strip $(call common,$(base)) $(call option,RAW,--raw_path))
@@ -132,6 +134,9 @@ full-pipeline: $(core) ## the complete data pipeline: process, style when STYLE 
 	$(python) scripts/process_data.py $(strip $(call common,$(base)) $(call option,RAW,--raw_path))
 	$(if $(value STYLE),$(python) scripts/style_prompt.py $(strip $(call common,$(base)) $(call option,STYLE,--style)))
 	$(python) scripts/render_template.py $(strip $(call common,$(base)) --from $(if $(value STYLE),styled,processed))
+
+prepare: $(core) ## all of it beforehand: rows split, rendered, cut, mixed -> data/prepared as Parquet (DRY_RUN=1, DEBUG=2)
+	$(python) scripts/prepare.py $(strip $(call common,$(base)) $(splits) $(if $(value DRY_RUN),--dry-run) $(call option,DEBUG,--debug))
 
 check: $(core) ## look before you train: versions, data, kernels, mask, memory, disk, ten steps
 	$(python) scripts/check.py $(strip $(call common,$(base)) $(splits))
@@ -242,7 +247,7 @@ tb-clean: $(core) ## stop it and delete outputs/tb, the curves of every run
 .PHONY: clean lint test fuzz
 
 clean: ## delete processed data and caches; never models, runs, adapters or raw data
-	rm -rf data/processed data/processed_with_style data/rendered outputs/.cache outputs/.rehearsal .pytest_cache .ruff_cache .hypothesis
+	rm -rf data/processed data/processed_with_style data/rendered data/prepared outputs/.cache outputs/.rehearsal .pytest_cache .ruff_cache .hypothesis
 	find scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lint: $(dev) ## ruff, shellcheck, and the pages that are made from the code

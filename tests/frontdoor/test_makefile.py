@@ -27,6 +27,9 @@ LINES = {
         f"{{python}} scripts/style_prompt.py {BASE} --style 'Be brief.'",
         f"{{python}} scripts/render_template.py {BASE} --from styled",
     ],
+    "prepare": [f"{{python}} scripts/prepare.py {BASE}"],
+    "prepare CONFIG=mine/train.yaml DRY_RUN=1": ["{python} scripts/prepare.py --config 'mine/train.yaml' --dry-run"],
+    "prepare DEBUG=2": [f"{{python}} scripts/prepare.py {BASE} --debug '2'"],
     "check": [f"{{python}} scripts/check.py {BASE}"],
     "rehearse": [f"{{python}} scripts/rehearse.py {BASE}"],
     "rehearse RAW=a.csv": [f"{{python}} scripts/rehearse.py {BASE} --raw_path 'a.csv'"],
@@ -124,7 +127,7 @@ LINES = {
     "fuzz CASE=data:137": ["CASE='data:137' OMP_NUM_THREADS=1 {python} -m pytest -q tests/fuzz"],
 }  # fmt: skip
 PROMISED = [
-    "help", "install", "setup-dirs", "process", "style", "render", "full-pipeline", "check", "train",
+    "help", "install", "setup-dirs", "process", "style", "render", "full-pipeline", "prepare", "check", "train",
     "train-bnb", "train-unsloth", "train-with-tb", "train-bnb-tb", "train-unsloth-tb", "stop", "eval",
     "eval-val",
     "eval-test", "eval-quick", "eval-full", "infer", "infer-batch", "infer-interactive", "download-model",
