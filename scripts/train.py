@@ -34,17 +34,18 @@ def work(args: argparse.Namespace) -> int:
         config.print_config(settings, origins)
         return 0
 
-    # What is missing is said before torch is imported.
-    from sftlib.run.inputs import find_split
+    from sftlib import build_data
+    from sftlib.run.launch import find_launch
 
-    paths = {"train": find_split(settings.data, "train")}
-    if settings.train.eval_strategy != "no":
-        paths["val"] = find_split(settings.data, "val")
+    if find_launch().is_first:  # what is missing is made, or said, before torch is imported
+        build_data.bring_up_to_date(settings)
+        build_data.training_splits(settings)
 
     console.stage("Settling the config and preparing the data")
     from sftlib import build, build_backend
 
     build.join()  # the other processes of this training, if `accelerate launch` started some
+    paths = build_data.training_splits(settings)
     settings = build.settle(settings)
     backend = build_backend.choose_first(settings)
 

@@ -12,13 +12,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from .chat import processing, rendered_files, style
+from . import console
+from .chat import freshness, processing, rendered_files, style
+from .chat.dealing import SPLITS
 from .chat.model_files import read_model_template
 from .chat.processing import ProcessReport
 from .chat.rendered_files import RenderedCounts
 from .chat.templates import choose_template
 from .config.schema import Config
-from .errors import MachineError
+from .errors import DataError, MachineError
+from .run.inputs import find_split
+from .units import some
+
+NAMED = 3  # changes that are named
 
 
 def process(config: Config, raw_paths: Sequence[str] | None = None, out_dir: str | None = None) -> ProcessReport:
@@ -27,6 +33,56 @@ def process(config: Config, raw_paths: Sequence[str] | None = None, out_dir: str
     paths = [asked] if isinstance(asked, str) else asked
     with _file_errors():
         return processing.process(config.data, config.seed, paths, out_dir or config.data.processed_dir)
+
+
+def bring_up_to_date(config: Config, into: str | None = None) -> bool:
+    """Make the splits where none are there, and with data.datasets where they are old; whether any were made.
+
+    into: another folder, so that nothing is written over. Splits that were edited by hand are used as they are, and so
+    are those that data.train_path names.
+    """
+    if config.data.train_path is not None:
+        return False
+    found = freshness.look(config.data, config.seed, config.data.processed_dir)
+    if found.edited:
+        console.warn(
+            f"{some(found.edited, NAMED)} was edited by hand and is used as it is. make process makes it anew."
+        )
+        return False
+    if len(found.missing) == len(SPLITS):
+        why = "The splits are made from the raw data."
+    elif found.is_current:
+        return False
+    elif config.data.datasets and found.has_raw:
+        why = f"The splits are made anew: {some([*found.changes, *(f'{path} is gone' for path in found.missing)], NAMED)}."
+    else:
+        if found.raw_changes:
+            console.warn(f"{some(found.raw_changes, NAMED)} since the splits were made. make process makes them anew.")
+        return False
+    if not found.has_raw:
+        return False  # whoever reads the splits says that there are none
+    console.note(why)
+    process(config, out_dir=into).show()
+    return True
+
+
+def require_current(config: Config) -> None:
+    """DataError when `bring_up_to_date` would make splits."""
+    if config.data.train_path is not None:
+        return
+    found = freshness.look(config.data, config.seed, config.data.processed_dir)
+    is_old = bool(config.data.datasets) and found.has_raw and not found.edited and not found.is_current
+    if is_old or len(found.missing) == len(SPLITS):
+        raise DataError(
+            f"the rows are not those of now ({some([*found.changes, *found.missing], NAMED)}).",
+            where=config.data.processed_dir, cure="make process, or make prepare",
+        )  # fmt: skip
+
+
+def training_splits(config: Config) -> dict[str, Path]:
+    """The files of the splits that a training reads. DataError when one is missing."""
+    names = ("train",) if config.train.eval_strategy == "no" else ("train", "val")
+    return {name: find_split(config.data, name) for name in names}
 
 
 def put_style(config: Config, rule: str | None = None, mode: str | None = None) -> dict[str, tuple[int, int]]:
