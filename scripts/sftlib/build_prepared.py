@@ -11,16 +11,23 @@ Worst bug: old examples taken for those of now (tests/test_prepare.py).
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import build_data, console
+from .chat.cleaning import clean
+from .chat.conversation import Conversation
+from .chat.dealing import SPLITS
+from .chat.formats import detect, to_conversation
 from .chat.model_files import read_model_template
-from .chat.splitting import SPLITS
+from .chat.raw_sets import RawSet, put_system, raw_sets
+from .chat.readers import find_sources
+from .chat.rows import RawRow, Rejected, RowError, clip, compact_json
 from .chat.stored import iterate_split
 from .chat.templates import choose_template
 from .config.schema import Config
@@ -30,11 +37,13 @@ from .run import prepared
 from .run.inputs import find_split
 from .run.stamp import versions
 from .tokens.cache import code_version, tokenizer_digest
+from .tokens.showing import pieces
 from .units import percent, some
 
 if TYPE_CHECKING:
     from .build import Text
     from .build_examples import Prepared
+    from .tokens.examples import Example
 
 GPUS = ("/dev/nvidia0", "/dev/dxg")  # of the driver, and of that in WSL; what model.name `auto` depends on
 ELSEWHERE = ("processed_dir", "prepared_dir", "style_dir", "rendered_dir", "raw_path", "style", "encoding", "columns")
@@ -98,6 +107,53 @@ def show(found: Mapping[str, Any]) -> None:
     if len(shares) > 1:
         headers = ("data set", "examples", "taken a pass", "of the examples", "of the tokens")
         console.table("The mix", headers, shares)
+
+
+def show_rows(config: Config, count: int) -> None:
+    """Print the first rows of each data set on their way: raw, read, cleaned, rendered, as tokens, cut."""
+    from . import build, build_examples
+
+    text = build.load_text(config)
+    for raw_set in raw_sets(config.data):
+        sources, _ = find_sources(raw_set.paths, config.data.encoding, raw_set.key)
+        rows = itertools.chain.from_iterable(source.read(None) for source in sources)
+        console.stage(f"The data set {raw_set.name}" if raw_set.name else "The raw data")
+        for row in itertools.islice(rows, count):
+            console.result(f"\n{row.source}")
+            if isinstance(row, Rejected):
+                console.result(f"rejected   {row.reason}: {row.detail}\n{row.seen}")
+                continue
+            console.result(f"raw        {clip(compact_json(row.value))}")
+            conversation = _read(config, raw_set, row)
+            if conversation is None:
+                continue
+            for message in conversation.messages:
+                flag = "" if message.is_trained else " (train: false)"
+                console.result(f"{message.role:<10} {message.content}{flag}")
+            _show_tokens(build_examples.examples_of(config, text, raw_set.name, [conversation]), text)
+
+
+def _read(config: Config, raw_set: RawSet, row: RawRow) -> Conversation | None:
+    """What `make process` makes of a row, said; None where that is nothing."""
+    try:
+        format = detect(row.value, raw_set.columns)
+        conversation, changes = clean(to_conversation(row.value, format, row.source, raw_set.name))
+    except RowError as error:
+        console.result(f"rejected   {error}")
+        return None
+    console.result(f"read as    {format.name}: {format.reason}")
+    if changes:
+        console.result(f"repaired   {', '.join(changes)}")
+    return put_system(conversation, raw_set, config.seed)
+
+
+def _show_tokens(examples: Sequence[Example], text: Text) -> None:
+    if not examples:
+        console.result("tokens     none: the row is left out, as it is too long or nothing of it is trained")
+    for example in examples:
+        cut = "" if example.is_complete else ", cut off"
+        console.result(f"tokens     {example.source}: {len(example.input_ids)}, {example.supervised} trained{cut}")
+        console.coloured((text.tokenizer.decode(ids), trained) for ids, trained in pieces(example))
 
 
 def _write(config: Config, text: Text, splits: Mapping[str, Prepared], *, dry_run: bool) -> dict[str, Any]:
