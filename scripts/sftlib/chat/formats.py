@@ -13,9 +13,9 @@ The first shape that fits is taken; upper case, spaces, - and _ in names make no
 
 All but the first two may also have a `system` field, and `history`, a list of [question, answer] before this one.
 `data.columns` names fields of other rows as ours: {"user": "pregunta", "assistant": "respuesta"}. Fields that are not
-used are counted as left out. `train` or `training` (true, false) or OpenAI's `weight` (1, 0) of an answer say whether it
-is to be learnt, which data.loss_on: flagged heeds. How a field becomes text stands in rows.py; whether the result can be trained on is
-decided in cleaning.py.
+used are counted as left out. Whether an answer is to be learnt (data.loss_on: flagged) say `train` or `training` (true,
+false) or OpenAI's `weight` (1, 0) in its message. How a field becomes text stands in rows.py; whether the result can be
+trained on is decided in cleaning.py.
 Worst bug: the wrong field taken for the answer (tests/chat/test_formats.py).
 """
 
@@ -223,7 +223,9 @@ def _is_trained(item: Mapping[str, Any]) -> bool:
     said = {name: item[name] for name in _FLAGS if item.get(name) is not None}
     for name, value in said.items():
         if value not in (0, 1):  # true and false are these too
-            raise RowError(BROKEN_MESSAGE, f"{name!r} of an answer is {value!r}; only true, false, 1 and 0 have a meaning")
+            raise RowError(
+                BROKEN_MESSAGE, f"{name!r} of an answer is {value!r}; only true, false, 1 and 0 have a meaning"
+            )
     if len({bool(value) for value in said.values()}) > 1:
         raise RowError(BROKEN_MESSAGE, f"an answer contradicts itself: {said}")
     return all(said.values())

@@ -60,9 +60,7 @@ class Rendered:
     conversation: Conversation | None = field(default=None, compare=False, repr=False)
 
 
-def render_conversation(
-    conversation: Conversation, template: ChatTemplate, loss_on: LossOn = "assistant"
-) -> Rendered:
+def render_conversation(conversation: Conversation, template: ChatTemplate, loss_on: LossOn = "assistant") -> Rendered:
     """The text of a conversation and the spans of it that are learnt; none where no answer is.
 
     Raises DataError when the template refuses the conversation or nobody answers in it, ModelError when the template
@@ -247,7 +245,8 @@ def _owners(
                 where=row, expected="one {% generation %} an answer, or tags that stay where an answer grows",
                 cure="Set data.loss_on to assistant, or take another template with data.template_path.", code="E601",
             )  # fmt: skip
-        owned |= {k: tagged[place] for place in holding}
+        if holding:
+            owned[k] = tagged[holding[0]]
     return owned
 
 

@@ -4,7 +4,8 @@ In: a text in any language. Out: places, the best kind first; a place is where t
 before it may go to either part. Sentences are found by sentencex (abbreviations, numbers, 250 languages); a line always
 ends one. A code block (between lines of ```) is one piece, unless nothing else helps.
 
-    cut_places("Add 1. Then 2.\\n```\\na\\nb\\n```\\n")  ->  Places(sentences=[7, 15], lines=[19, 21, 23], words=[4, 7, ...])
+    cut_places("Add 1. Then 2.\\n```\\na\\n```\\n")
+    ->  Places(sentences=[7, 15], lines=[7, 15, 19, 21], words=[4, 7, 12, 15, 19, 21])
 
 Worst bug: a code block cut in two where a sentence could have been (tests/chat/test_sentences.py).
 """

@@ -36,9 +36,7 @@ CONTEXT = 64  # tokens, some three sentences: enough to go on from, and not lear
 CONTEXT_SHARE = 4  # of the room, so that most of it is for what is learnt
 
 
-def answer_parts(
-    rendered: Rendered, template: ChatTemplate, cutter: Cutter, limits: LengthPolicy
-) -> list[Example]:
+def answer_parts(rendered: Rendered, template: ChatTemplate, cutter: Cutter, limits: LengthPolicy) -> list[Example]:
     """Examples for the last answer of a text, all of the same source; none where the prompt leaves no room."""
     encoding = cutter.offsets(rendered.text)
     whole = cutter.example(rendered, encoding)

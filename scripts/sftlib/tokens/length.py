@@ -102,17 +102,17 @@ class LengthReport:
         """For each kind of row that is not trained whole: its name, how many, and what became of them."""
         most = f"{self.limits.max_seq_len} tokens (model.max_seq_len)"
         dropped = {
-            "split": f"dropped: their prompts leave less than {self.limits.least_room} of {most} for the answer",
-            "truncate_turns": f"dropped: their last turn alone is longer than {most}",
+            "split": f"dropped, as the prompt leaves less than {self.limits.least_room} of {most} for the answer",
+            "truncate_turns": f"dropped, as the last turn alone is longer than {most}",
         }
         became = f"{self.chunks} example{'s' if self.chunks != 1 else ''}"
-        turns = f"{self.turns_lost} oldest turn{'s' if self.turns_lost != 1 else ''}"
+        turns = f"{self.turns_lost} oldest turns" if self.turns_lost != 1 else "its oldest turn"
         return [
             ("dropped", self.rows_dropped, dropped.get(self.limits.policy, f"longer than {most} and dropped")),
             ("cut", self.rows_cut, f"longer than {most} and cut at the {self.limits.side}"),
             ("split", self.rows_split, f"longer than {most} and split into {became} ({self.repeated} tokens of prompts "
              "and context are repeated)"),
-            ("turned", self.rows_turned, f"longer than {most} and trained without {turns}"),
+            ("turned", self.rows_turned, f"longer than {most} and trained without {turns}, the system message kept"),
             self.unsupervised(),
         ]  # fmt: skip
 

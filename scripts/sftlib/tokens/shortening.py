@@ -9,9 +9,9 @@ split             system | 1 2 3 4 | too long  ->  system | 1 2      and      sy
                   before it. A turn too long by itself has its last answer cut (answer_parts.py).
 
 Chunks of turns are rendered anew, since templates treat the first and the last turn in ways of their own. Every answer
-that is learnt is in one chunk, after its question; turns behind the last one that is learnt in a chunk are left out, and
-chunks in which none is. Where prompts are learnt too, the head of a later chunk is not, and the rest is from the first
-letter of its first message on.
+that is learnt is in one chunk, after its question; what stands behind the last one that is learnt in a chunk is left
+out, and so are chunks in which none is. Where prompts are learnt too, those of a later chunk are from the first letter
+of its first message on, as its head was learnt before.
 
 Worst bug: an answer learnt twice, or never (tests/tokens/test_shortening.py).
 """
