@@ -220,7 +220,7 @@ def _message(item: Any) -> Message:
 
 def _is_trained(item: Mapping[str, Any]) -> bool:
     """What the row says of an answer; another share than all or nothing has no meaning here."""
-    said = {name: item[name] for name in _FLAGS if item.get(name) is not None}
+    said = {name: plain(item[name]) for name in _FLAGS if item.get(name) is not None}
     for name, value in said.items():
         if value not in (0, 1):  # true and false are these too
             raise RowError(

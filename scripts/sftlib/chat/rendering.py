@@ -230,23 +230,23 @@ def _owners(
     """The tagged spans by the place of their message."""
     if len(tagged) == len(answers):
         return dict(zip(answers, tagged, strict=True))
-    owned: dict[int, Span] = {}
     mark = sandbox.unused_mark(template.render(messages, row=row))
+    owned: dict[int, Span] = {}
     for k in answers:
         changed = [*messages]
         changed[k] = {**messages[k], "content": messages[k]["content"] + mark}
         text, ranges = template.render_ranges(changed, row=row)
         spans = _tagged_spans(changed, template, text, ranges) or []
-        holding = [place for place, (start, end) in enumerate(spans) if mark in text[start:end]]
-        if len(spans) != len(tagged) or len(holding) > 1:
-            raise ModelError(
-                f"The chat template ({template.origin}) tags {len(tagged)} answers of {len(answers)}, and it cannot be "
-                "told which.",
-                where=row, expected="one {% generation %} an answer, or tags that stay where an answer grows",
-                cure="Set data.loss_on to assistant, or take another template with data.template_path.", code="E601",
-            )  # fmt: skip
-        if holding:
-            owned[k] = tagged[holding[0]]
+        if len(spans) == len(tagged):
+            shown = [own for (start, end), own in zip(spans, tagged, strict=True) if mark in text[start:end]]
+            owned |= {k: shown[0]} if shown else {}
+    if sorted(owned.values()) != tagged:
+        raise ModelError(
+            f"The chat template ({template.origin}) tags {len(tagged)} texts of {len(answers)} answers, and it cannot be "
+            "told which answer each is.",
+            where=row, expected="one {% generation %} an answer, or tags that stay where an answer grows",
+            cure="Set data.loss_on to assistant, or take another template with data.template_path.", code="E601",
+        )  # fmt: skip
     return owned
 
 

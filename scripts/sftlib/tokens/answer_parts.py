@@ -101,8 +101,11 @@ class _TokenPlaces:
             kept = []
             for place in (start + place for place in places):
                 token = bisect.bisect_right(ends, place)  # those before it end here or earlier
-                if token < len(ends) and not text[offsets[token][0] : place].strip():
-                    kept.append(token)
+                if token == len(ends) or text[offsets[token][0] : place].strip():
+                    continue  # no token begins here
+                while token and set(text[slice(*offsets[token - 1])]) == {" "}:
+                    token -= 1  # a blank is said with the word behind it
+                kept.append(token)
             return kept
 
         whole = [token for token in range(1, len(ends)) if offsets[token][0] >= ends[token - 1]]
