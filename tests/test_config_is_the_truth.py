@@ -104,7 +104,9 @@ MUTATIONS = [
     Mutation("data.loss_on", "all", "train"),
     Mutation("data.truncation", "truncate", "train", ("model.max_seq_len=31", "data.max_rejected=1")),
     Mutation(
-        "data.truncation_side", "start", "train",
+        "data.truncation_side",
+        "start",
+        "train",
         ("data.truncation=truncate", "model.max_seq_len=31", "data.max_rejected=1"),
     ),
     Mutation("data.style.rule", "Be quick.", "style"),

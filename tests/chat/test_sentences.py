@@ -15,9 +15,7 @@ def pieces(text: str, places: list[int]) -> list[str]:
 
 
 def test_by_hand() -> None:
-    assert cut_places("Add 1. Then 2.\n```\na\n```\n") == Places(
-        [7, 15], [7, 15, 19, 21], [4, 7, 12, 15, 19, 21]
-    )
+    assert cut_places("Add 1. Then 2.\n```\na\n```\n") == Places([7, 15], [7, 15, 19, 21], [4, 7, 12, 15, 19, 21])
 
 
 @pytest.mark.parametrize(

@@ -58,11 +58,10 @@ PROMPT_TOKENS = 11
         ),
         ("one five six nine zero cat dog eel", 20, [("", "one five six nine zero"), (" zero", " cat dog eel")]),
         ("x" * 50, 24, [("", "x" * 23), ("x" * 5, "x" * 18), ("x" * 5, "x" * 9)]),
+        ("x" * 23, 24, [("", "x" * 22), ("x" * 5, "x")]),  # an end-of-turn alone would teach little
     ],
 )  # fmt: skip
-def test_by_hand(
-    tokenizer: PreTrainedTokenizerFast, answer: str, room: int, pieces: list[tuple[str, str]]
-) -> None:
+def test_by_hand(tokenizer: PreTrainedTokenizerFast, answer: str, room: int, pieces: list[tuple[str, str]]) -> None:
     assert len(tokenizer(PROMPT)["input_ids"]) == PROMPT_TOKENS
     parts, _ = parts_of(answer, tokenizer, longest=PROMPT_TOKENS + room)
     ends = [""] * (len(pieces) - 1) + ["<|im_end|>"]
@@ -117,8 +116,11 @@ def test_a_rendered_pair_is_cut_too(tokenizer: PreTrainedTokenizerFast) -> None:
 def test_every_token_is_learnt_once(tokenizers: dict, answer: str, name: str, kind: str, room: int) -> None:
     tokenizer, template = tokenizers[kind], FAMILIES[name].template(name)
     end = tokenizer.convert_tokens_to_ids(FAMILIES[name].end)
-    prompt = len(Cutter.of(tokenizer).offsets(render_conversation(
-        Conversation((Message("user", "q"), Message("assistant", "")), "a:1"), template).text))
+    prompt = len(
+        Cutter.of(tokenizer).offsets(
+            render_conversation(Conversation((Message("user", "q"), Message("assistant", "")), "a:1"), template).text
+        )
+    )
     longest = prompt + room
     parts, whole = parts_of(answer, tokenizer, longest, template)
     if len(whole.input_ids) <= longest or not parts:

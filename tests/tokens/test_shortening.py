@@ -74,8 +74,11 @@ def tokens(tokenizer: PreTrainedTokenizerFast, conversation: Conversation) -> in
 
 
 def test_oldest_turns_go_and_the_system_message_stays(tokenizer: PreTrainedTokenizerFast, reader: Reader) -> None:
-    whole, kept = talk("a", "b", "c", "d"), render_conversation(
-        Conversation((talk("a", "b", "c", "d").messages[0], *talk("a", "b", "c", "d").messages[5:]), "a:1"), CHATML
+    whole, kept = (
+        talk("a", "b", "c", "d"),
+        render_conversation(
+            Conversation((talk("a", "b", "c", "d").messages[0], *talk("a", "b", "c", "d").messages[5:]), "a:1"), CHATML
+        ),
     )
     longest = len(tokenizer(kept.text)["input_ids"])
     for room in (0, 3):  # less than another turn

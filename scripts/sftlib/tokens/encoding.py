@@ -125,7 +125,7 @@ class Cutter:
 def _example(rendered: Rendered, encoding: Encoding, tokenizer: Tokenizer, special: Collection[int]) -> Example:
     ids = encoding.ids
     example = Example(ids, [IGNORED] * len(ids), rendered.source)
-    starts, at, strays = _Starts(encoding), 0, []
+    starts, at, over, strays = _Starts(encoding), 0, 0, []
     for span_start, span_end in rendered.spans:
         earlier, at = at, bisect.bisect_left(starts, span_start, lo=at)
         for place in range(at - 1, earlier - 1, -1):
@@ -137,22 +137,23 @@ def _example(rendered: Rendered, encoding: Encoding, tokenizer: Tokenizer, speci
             at += 1
         first, at = at, bisect.bisect_left(starts, span_end, lo=at)
         example.labels[first:at] = ids[first:at]
+        over = 0
         for place in range(at - 1, first - 1, -1):
             if encoding.token_to_chars(place)[1] <= span_end:
                 break
             # A special token may swallow the white space behind it (`rstrip`, Phi-3's <|end|>): it is still said.
             if ids[place] not in special:
                 example.labels[place] = IGNORED
-                example.straddling += 1
+                over += 1
+        example.straddling += over
         if at > first and ids[at - 1] in special:
             for place in range(first, at - 1):
                 if ids[place] == ids[at - 1]:
                     strays.append(place)
     if rendered.taught_from is not None and rendered.spans:
-        past = next((place for place in range(at, 0, -1) if example.labels[place - 1] != IGNORED), 0)
         first = bisect.bisect_left(starts, rendered.taught_from)
-        example.labels[first:past] = ids[first:past]
-        example.straddling = at - past
+        example.labels[first : at - over] = ids[first : at - over]
+        example.straddling = over
     for place in strays:
         example.labels[place] = IGNORED
     example.stray_ends = len(strays)
