@@ -41,7 +41,7 @@ COUNTED = ("train.max_steps=null", "train.epochs=0.5")
 FREE_SAVES = ("train.load_best_model_at_end=false",)
 SAMPLED = ("infer.temperature=2.0",)
 HUB = ("model.name=org/name",)
-T5 = ("model.type=seq2seq", "model.name=T5", "data.truncation=end")
+T5 = ("model.type=seq2seq", "model.name=T5", "data.truncation=truncate")
 SETS = ("data.datasets={a: {path: raw}, b: {path: raw2, truncation: drop}}",)
 TIGHT_SETS = (*SETS, "model.max_seq_len=40", "data.max_rejected=1")
 HUB_SETS = ("data.datasets={a: {path: raw}, b: {path: 'hf:org/name'}}",)
@@ -101,7 +101,14 @@ MUTATIONS = [
     Mutation("data.val_path", "data/processed/train.jsonl", "train"),
     Mutation("data.test_path", "data/processed/train.jsonl", "eval"),
     Mutation("data.template_path", "plain", "train"),
-    Mutation("data.truncation", "end", "train", ("model.max_seq_len=31", "data.max_rejected=1")),
+    Mutation("data.loss_on", "all", "train"),
+    Mutation("data.truncation", "truncate", "train", ("model.max_seq_len=31", "data.max_rejected=1")),
+    Mutation(
+        "data.truncation_side",
+        "start",
+        "train",
+        ("data.truncation=truncate", "model.max_seq_len=31", "data.max_rejected=1"),
+    ),
     Mutation("data.style.rule", "Be quick.", "style"),
     Mutation("data.style.mode", "replace", "style", ("data.processed_dir=systems",)),
     Mutation("data.style.role", "user", "style"),

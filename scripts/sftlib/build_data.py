@@ -104,7 +104,9 @@ def render_splits(
     """Processed or styled splits to the text of the model in `model_folder`; what became of each."""
     template = choose_template(config.data.template_path, *read_model_template(model_folder), kind=config.model.type)
     with _file_errors():
-        return rendered_files.render_splits(_folder_of(config, source_kind), config.data.rendered_dir, template)
+        return rendered_files.render_splits(
+            _folder_of(config, source_kind), config.data.rendered_dir, template, config.data.loss_on
+        )
 
 
 def _folder_of(config: Config, source_kind: str) -> str:

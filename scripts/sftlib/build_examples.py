@@ -20,8 +20,6 @@ from pathlib import Path
 
 from . import console
 from .build import Text
-from .chat.pairs import one_answer_each
-from .chat.rendering import render_rows
 from .chat.sets import SetRows, set_rows, sets_of
 from .chat.stored import StoredSplit, read_split, require_split
 from .config.schema import Config, DatasetSection
@@ -30,24 +28,27 @@ from .files import sha256_file
 from .learn import processes
 from .tokens import showing
 from .tokens.cache import CacheKey, cached_examples, tokenizer_digest
-from .tokens.columns import Columns, in_columns
+from .tokens.columns import Columns
 from .tokens.dataset import ExampleDataset
-from .tokens.encoding import encode_columns
 from .tokens.examples import Tally, tally
-from .tokens.length import LengthReport, apply_length_policy
+from .tokens.length import LengthPolicy, LengthReport
+from .tokens.making import Maker, within_lengths
 from .tokens.mixing import MixedTable, Share, join_tables, mix
-from .tokens.pairs import apply_pair_length_policy, encode_pairs
 from .tokens.remarks import Remarks
 from .tokens.table import ExampleTable
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A split, encoded and not cut yet: its file and digest, and of each data set in it an example a row."""
+    """A split, encoded and not cut yet: its file and digest, and of each data set in it an example a row.
+
+    bos_id: of the tokenizer, which a cut at the start keeps.
+    """
 
     path: Path
     digest: str
     sets: dict[str, ExampleTable]
+    bos_id: int | None = None
 
     @cached_property
     def examples(self) -> ExampleTable | MixedTable:
@@ -87,35 +88,26 @@ def encode_split(config: Config, text: Text, name: str, path: Path) -> Encoded:
     for rows in sets_of(path):
         with processes.first_goes_first():
             sets[rows.name] = _encode(config, text, path, rows)
-        sets[rows.name].remarks.say("/".join(filter(None, (name, rows.name))), encoded=len(sets[rows.name]))
-    return Encoded(path, digest, sets)
+        sets[rows.name].remarks.say("/".join(filter(None, (name, rows.name))))
+    return Encoded(path, digest, sets, text.tokenizer.bos_token_id)
 
 
 def _encode(config: Config, text: Text, path: Path, part: SetRows) -> ExampleTable:
-    options = options_of(config, part.name)
+    maker = Maker(
+        text.template, text.tokenizer, limits_of(config, part.name, text.tokenizer.bos_token_id),
+        options_of(config, part.name).loss_on, config.data.max_rejected, text.decoder_start,
+    )  # fmt: skip
 
     def make(remarks: Remarks) -> Iterator[Columns]:
-        rows = remarks.watch_rows(set_rows(path, part), text.template.markers)
-        if text.decoder_start is not None:
-            rows = remarks.watch_answers(one_answer_each(rows), text.tokenizer)
-        rendered = render_rows(
-            remarks.watch_asked(rows), text.template, config.data.max_rejected, f"{path.stem} {part.name}".strip()
-        )
-        if text.decoder_start is None:
-            return encode_columns(rendered, text.tokenizer)
-        examples = encode_pairs(rendered, text.tokenizer, text.decoder_start)
-        return in_columns(remarks.watch_examples(examples, text.tokenizer.unk_token_id))
+        return maker.columns(set_rows(path, part), remarks, f"{path.stem} {part.name}".strip())
 
-    key = CacheKey(
-        part.digest, text.template.identity, tokenizer_digest(text.stored.folder),
-        f"rejected: {config.data.max_rejected}, decoder starts with: {text.decoder_start}",
-    )  # fmt: skip
+    key = CacheKey(part.digest, text.template.identity, tokenizer_digest(text.stored.folder), maker.identity)
     return cached_examples(Path(config.train.output_dir) / ".cache", key, make)
 
 
 def cut_to_length(config: Config, name: str, split: Encoded) -> Prepared:
     """Apply the length policies and mix. DataError when too many rows of a data set, or all, are lost."""
-    cut = {one: _within_lengths(config, one, table) for one, table in split.sets.items()}
+    cut = {one: within_lengths(table, limits_of(config, one, split.bos_id)) for one, table in split.sets.items()}
     for one, (examples, lengths) in cut.items():
         _require_rows(config, _in_words(name, one), split.path, examples, lengths)
     tables = {one: examples for one, (examples, _) in cut.items()}
@@ -139,12 +131,12 @@ def options_of(config: Config, name: str) -> DatasetSection:
     return own.model_copy(update={key: value for key, value in whole.items() if getattr(own, key) is None})
 
 
-def _within_lengths(config: Config, name: str, whole: ExampleTable) -> tuple[ExampleTable, LengthReport]:
+def limits_of(config: Config, name: str, bos_id: int | None) -> LengthPolicy:
+    """How long an example of a data set may be, and what happens to longer ones."""
     options = options_of(config, name)
-    longest, policy = options.max_seq_len, options.truncation
-    if config.model.type == "causal":
-        return apply_length_policy(whole, longest, policy)
-    return apply_pair_length_policy(whole, longest, config.model.max_target_len or longest, policy)
+    longest = options.max_seq_len
+    longest_target = (config.model.max_target_len or longest) if config.model.type == "seq2seq" else None
+    return LengthPolicy(longest, options.truncation, config.data.truncation_side, longest_target, bos_id)
 
 
 def _require_rows(config: Config, what: str, path: Path, examples: ExampleTable, lengths: LengthReport) -> None:

@@ -91,8 +91,8 @@ def test_what_is_right_passes_in_a_line_each(project: Path, capsys) -> None:
         (["tuning.lora.target_modules=[nothing_like_it]"], 2, "E200"),
         (["model.name=no/such/model"], 6, "E600"),
         (["model.max_seq_len=8"], 3, "E305"),
-        (["model.max_seq_len=8", "data.truncation=end"], 3, "E306"),
-        (["model.max_seq_len=20", "data.truncation=end"], 6, "E603"),  # of every answer a part, and no end
+        (["model.max_seq_len=8", "data.truncation=truncate"], 3, "E306"),
+        (["model.max_seq_len=20", "data.truncation=truncate"], 6, "E603"),  # of every answer a part, and no end
         (["tuning.mode=qlora", "tuning.backend=unsloth", "tuning.backend_fallback=false"], 4, "E406"),
         (["train.learning_rate=1e-9"], 7, "E705"),
     ],

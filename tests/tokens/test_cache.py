@@ -16,7 +16,7 @@ from sftlib.tokens.columns import Columns, in_columns
 from sftlib.tokens.examples import Example
 from sftlib.tokens.remarks import Remarks
 
-KEY = CacheKey(rows="r", template="t", tokenizer="k", truncation="drop/1024")
+KEY = CacheKey(rows="r", template="t", tokenizer="k", options="drop/1024")
 EXAMPLES = [
     Example([1, 2, 3], [-100, 2, 3], "a:1"),
     Example([], [], "空:2", is_complete=False),

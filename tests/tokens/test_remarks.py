@@ -12,7 +12,7 @@ from sftlib import build, build_examples, console
 from sftlib.chat.conversation import Conversation, Message
 from sftlib.config import load_config
 from sftlib.files import ROOT, write_jsonl
-from sftlib.tokens.remarks import NAMED, Found, Remarks
+from sftlib.tokens.remarks import NAMED, Found, Remarks, Shortened
 
 
 def talk(question: str, source: str) -> Conversation:
@@ -20,7 +20,8 @@ def talk(question: str, source: str) -> Conversation:
 
 
 def test_remarks_survive_as_json() -> None:
-    remarks = Remarks(3, 5, Found(1, ["a:1"]), Found(2, ["a:2", "a:3"]), Found())
+    shortened = Shortened({40: 2}, {20: 3, 9: 1}, 30, 28, 1, 2, 3, 4, Found(1, ["a:4"]), dropped=Found(1, ["a:5"]))
+    remarks = Remarks(3, 5, 4, Found(1, ["a:1"]), Found(2, ["a:2", "a:3"]), shortened=shortened)
     assert Remarks.from_dict(json.loads(json.dumps(asdict(remarks)))) == remarks
 
 

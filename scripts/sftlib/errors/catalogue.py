@@ -85,11 +85,11 @@ ENTRIES = (
     Entry(
         "E305", "Every row is longer than model.max_seq_len",
         "With data.truncation: drop nothing would be left to train on.",
-        "Raise model.max_seq_len to what the histogram shows, or set data.truncation to end.",
+        "Raise model.max_seq_len to what the histogram shows, or set data.truncation to truncate or split.",
     ),
     Entry(
         "E306", "Too many rows have nothing to train on",
-        "Their answers were cut off by data.truncation: end, or are empty after the template.",
+        "Their answers were cut off by data.truncation: truncate, or are empty after the template.",
         "Raise model.max_seq_len; look at the rows that are named.",
     ),
     Entry(

@@ -4,11 +4,10 @@ In: a key made of everything the examples depend on, and a function that makes t
 the disk, made before or now. One Arrow file a key (table.py), written whole or not at all; a file that cannot be read
 is made again.
 
-    key = CacheKey(sha256_file(path), template.identity, tokenizer_digest(folder), truncation="drop/1024")
-    examples = cached_examples(Path("outputs/.cache"), key, lambda remarks: encode_columns(rendered, tokenizer))
+    key = CacheKey(sha256_file(path), template.identity, tokenizer_digest(folder), options=maker.identity)
+    examples = cached_examples(Path("outputs/.cache"), key, lambda remarks: maker.columns(rows, remarks, "train"))
 
-The version of our own code is part of every key: a hash over the sources that make an example. The length policy may be
-applied behind the cache or before it; naming it in the key makes both right.
+The version of our own code is part of every key: a hash over the sources that make an example.
 
 Worst bug: examples of yesterday's data, template or code (tests/tokens/test_cache.py).
 """
@@ -44,24 +43,25 @@ TOKENIZER_FILES = (
 )  # fmt: skip
 ROOMS = Path(__file__).resolve().parents[1]
 CODE = ("chat/conversation.py", "chat/stored.py", "chat/sandbox.py", "chat/tracing.py", "chat/templates.py",
-        "chat/rendering.py", "chat/pairs.py", "tokens/examples.py", "tokens/encoding.py", "tokens/spelling.py",
-        "tokens/columns.py", "tokens/pairs.py", "tokens/length.py", "tokens/cache.py", "tokens/table.py",
-        "tokens/remarks.py")  # fmt: skip
-CALLED = ("jinja2", "tokenizers", "transformers")
+        "chat/rendering.py", "chat/pairs.py", "chat/trained.py", "chat/turns.py", "chat/sentences.py",
+        "chat/provenance.py", "tokens/examples.py", "tokens/encoding.py", "tokens/spelling.py", "tokens/columns.py",
+        "tokens/pairs.py", "tokens/length.py", "tokens/shortening.py", "tokens/answer_parts.py", "tokens/making.py",
+        "tokens/cache.py", "tokens/table.py", "tokens/remarks.py")  # fmt: skip
+CALLED = ("jinja2", "sentencex", "tokenizers", "transformers")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CacheKey:
     """Everything that the examples depend on, besides our own code.
 
-    rows: hash of the split's file. template: `ChatTemplate.identity`. tokenizer: `tokenizer_digest`. truncation: the
-    policy and the length, or a constant where the policy is applied behind the cache.
+    rows: hash of the split's file. template: `ChatTemplate.identity`. tokenizer: `tokenizer_digest`. options: what
+    else the config says of them (`Maker.identity`).
     """
 
     rows: str
     template: str
     tokenizer: str
-    truncation: str
+    options: str
 
     def digest(self) -> str:
         """The name of the file: a hash that one changed character anywhere changes."""
