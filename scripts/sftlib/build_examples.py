@@ -13,7 +13,7 @@ Worst bug: a key of a data set that holds for another one (tests/test_prepare.py
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from pathlib import Path
 from . import console
 from .build import Text
 from .chat.sets import SetRows, set_rows, sets_of
-from .chat.stored import StoredSplit, read_split, require_split
+from .chat.stored import Row, StoredSplit, read_split, require_split
 from .config.schema import Config, DatasetSection
 from .errors import DataError
 from .files import sha256_file
@@ -30,8 +30,8 @@ from .tokens import showing
 from .tokens.cache import CacheKey, cached_examples, tokenizer_digest
 from .tokens.columns import Columns
 from .tokens.dataset import ExampleDataset
-from .tokens.examples import Tally, tally
-from .tokens.length import LengthPolicy, LengthReport
+from .tokens.examples import Example, Tally, tally
+from .tokens.length import LengthPolicy, LengthReport, whole_lengths
 from .tokens.making import Maker, within_lengths
 from .tokens.mixing import MixedTable, Share, join_tables, mix
 from .tokens.remarks import Remarks
@@ -92,11 +92,23 @@ def encode_split(config: Config, text: Text, name: str, path: Path) -> Encoded:
     return Encoded(path, digest, sets, text.tokenizer.bos_token_id)
 
 
-def _encode(config: Config, text: Text, path: Path, part: SetRows) -> ExampleTable:
-    maker = Maker(
-        text.template, text.tokenizer, limits_of(config, part.name, text.tokenizer.bos_token_id),
-        options_of(config, part.name).loss_on, config.data.max_rejected, text.decoder_start,
+def examples_of(config: Config, text: Text, name: str, rows: Sequence[Row]) -> list[Example]:
+    """What a few rows of a data set become, without the cache."""
+    maker = _maker(config, text, name)
+    remarks = Remarks()
+    table = ExampleTable.made(maker.columns(rows, remarks, name), remarks)
+    return list(within_lengths(table, maker.limits)[0])
+
+
+def _maker(config: Config, text: Text, name: str) -> Maker:
+    return Maker(
+        text.template, text.tokenizer, limits_of(config, name, text.tokenizer.bos_token_id),
+        options_of(config, name).loss_on, config.data.max_rejected, text.decoder_start,
     )  # fmt: skip
+
+
+def _encode(config: Config, text: Text, path: Path, part: SetRows) -> ExampleTable:
+    maker = _maker(config, text, part.name)
 
     def make(remarks: Remarks) -> Iterator[Columns]:
         return maker.columns(set_rows(path, part), remarks, f"{path.stem} {part.name}".strip())
@@ -171,6 +183,14 @@ def show_lengths(splits: Mapping[str, Prepared]) -> None:
             for one, lengths in prepared.lengths.items()
         }
     )
+
+
+def show_histograms(config: Config, train: Encoded) -> None:
+    """Print how long the rows of each data set of the training split are."""
+    for name, table in train.sets.items():
+        limits = limits_of(config, name, None)
+        title = f"Tokens a row of {_in_words('train', name)}"
+        showing.show_histogram(title, whole_lengths(table), limits.max_seq_len, limits.policy)
 
 
 def show_shares(prepared: Prepared) -> None:

@@ -83,10 +83,11 @@ def make(config: Config, *, dry_run: bool = False) -> dict[str, Any]:
 
         text = build.load_text(config)
         console.note(f"Model {text.stored.name} in {text.stored.folder}; template: {text.template.origin}.")
-        splits = build_examples.prepare(config, text, paths)
-        build_examples.show_lengths(splits)
+        encoded = {name: build_examples.encode_split(config, text, name, path) for name, path in paths.items()}
         if dry_run:
-            build_examples.show_histograms(config, splits)
+            build_examples.show_histograms(config, encoded["train"])
+        splits = {name: build_examples.cut_to_length(config, name, one) for name, one in encoded.items()}
+        build_examples.show_lengths(splits)
         return _write(config, text, splits, dry_run=dry_run)
 
 
