@@ -54,7 +54,8 @@ def bring_up_to_date(config: Config, into: str | None = None) -> bool:
     elif found.is_current:
         return False
     elif config.data.datasets and found.has_raw:
-        why = f"The splits are made anew: {some([*found.changes, *(f'{path} is gone' for path in found.missing)], NAMED)}."
+        gone = [f"{path} is gone" for path in found.missing]
+        why = f"The splits are made anew: {some([*found.changes, *gone], NAMED)}."
     else:
         if found.raw_changes:
             console.warn(f"{some(found.raw_changes, NAMED)} since the splits were made. make process makes them anew.")
