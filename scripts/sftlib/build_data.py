@@ -45,9 +45,8 @@ def bring_up_to_date(config: Config, into: str | None = None) -> bool:
         return False
     found = freshness.look(config.data, config.seed, config.data.processed_dir)
     if found.edited:
-        console.warn(
-            f"{some(found.edited, NAMED)} was edited by hand and is used as it is. make process makes it anew."
-        )
+        if config.data.datasets:
+            console.warn(f"Used as edited by hand: {some(found.edited, NAMED)}. make process makes all splits anew.")
         return False
     if len(found.missing) == len(SPLITS):
         why = "The splits are made from the raw data."
