@@ -142,7 +142,10 @@ class SplitTable:
         while len(self._ends) <= rank:
             self._ends.append(len(self))
         opening, prompt = asked(conversation.messages)
-        identity, number = self._digest(json.dumps([one.to_stored() for one in conversation.messages], sort_keys=True)), len(self)
+        identity, number = (
+            self._digest(json.dumps([one.to_stored() for one in conversation.messages], sort_keys=True)),
+            len(self),
+        )
         line = json_line(conversation.to_row())
         added = self._data.execute(
             "INSERT INTO conversations VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
