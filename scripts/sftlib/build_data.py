@@ -1,6 +1,7 @@
 """Assembly of the data commands: takes the whole config, hands each chat room its section. No torch, unlike build.py.
 
     process(config, ["faq.csv"], "data/processed").show()
+    bring_up_to_date(config)        the same, where splits are missing or, of data.datasets, no more what they would be
 
 Worst bug: a key of the config that does not arrive (tests/chat/test_data_scripts.py).
 """
@@ -27,12 +28,10 @@ from .units import some
 NAMED = 3  # changes that are named
 
 
-def process(config: Config, raw_paths: Sequence[str] | None = None, out_dir: str | None = None) -> ProcessReport:
+def process(config: Config, raw_paths: Sequence[str] | None = None, out_dir: str | Path | None = None) -> ProcessReport:
     """Raw data to processed splits; paths that are not given are the config's."""
-    asked = config.data.raw_path if not raw_paths else list(raw_paths)
-    paths = [asked] if isinstance(asked, str) else asked
     with _file_errors():
-        return processing.process(config.data, config.seed, paths, out_dir or config.data.processed_dir)
+        return processing.process(config.data, config.seed, raw_paths, out_dir or config.data.processed_dir)
 
 
 def bring_up_to_date(config: Config, into: str | None = None) -> bool:

@@ -4,6 +4,7 @@
     stored: {"system": "", "user": "2+2?", "assistant": "4", "source": "raw.jsonl:17"}     one turn
             {"messages": [{"role": ..., "content": ...}, ...], "source": "raw.jsonl:17"}    more
             {"messages": [..., {"role": "assistant", "content": "5", "train": false}]}      an answer not to be learnt
+A row of a data set that has a name carries it as well: "dataset": "faq".
 
 Worst bug: a conversation that does not come back the same from its stored form (tests/chat/test_conversation.py).
 """
@@ -49,10 +50,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages in order, and the raw row they came from (`raw.jsonl:17`)."""
+    """Messages in order, the raw row they came from (`raw.jsonl:17`), and its data set, "" where it has no name."""
 
     messages: tuple[Message, ...]
     source: str
+    dataset: str = ""
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """The messages as templates see them."""
@@ -67,12 +69,13 @@ class Conversation:
 
     def to_row(self) -> dict[str, Any]:
         """The stored form."""
+        origin = {"source": self.source, **({"dataset": self.dataset} if self.dataset else {})}
         if self.is_single_turn:
             system = self.messages[0].content if len(self.messages) == 3 else ""
             user, assistant = (m.content for m in self.messages[-2:])
             if system or len(self.messages) == 2:
-                return {"system": system, "user": user, "assistant": assistant, "source": self.source}
-        return {"messages": [message.to_stored() for message in self.messages], "source": self.source}
+                return {"system": system, "user": user, "assistant": assistant, **origin}
+        return {"messages": [message.to_stored() for message in self.messages], **origin}
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Conversation:
@@ -87,4 +90,12 @@ class Conversation:
                 raise ValueError(f"the role {message.role!r} is none of {', '.join(ROLES)}")
             if not isinstance(message.content, str):
                 raise TypeError(f"the {message.role} message is {type(message.content).__name__}, not text")
-        return cls(messages, row["source"])
+        return cls(messages, row["source"], named_set(row))
+
+
+def named_set(row: dict[str, Any]) -> str:
+    """The data set that a stored row names, "" where it names none. TypeError when that is no text."""
+    name = row.get("dataset", "")
+    if not isinstance(name, str):
+        raise TypeError(f"its `dataset` is {name!r}, no text")
+    return name

@@ -94,7 +94,7 @@ def detect(row: Mapping[str, Any], columns: Mapping[str, str] | None = None) -> 
     raise RowError(UNKNOWN_SHAPE, advice(row, columns or {}))
 
 
-def to_conversation(row: Mapping[str, Any], format: Format, source: str) -> Conversation:
+def to_conversation(row: Mapping[str, Any], format: Format, source: str, dataset: str = "") -> Conversation:
     """The conversation that a row of this format says."""
     fields = format.fields
     system = to_text(row[fields["system"]]) if "system" in fields else None
@@ -109,7 +109,7 @@ def to_conversation(row: Mapping[str, Any], format: Format, source: str) -> Conv
             messages += _history(row[fields["history"]])
         messages += _side("user", row[fields["user"]], row.get(fields.get("more", "")))
         messages += _side("assistant", row[fields["assistant"]], None)
-    return Conversation(tuple(messages), source)
+    return Conversation(tuple(messages), source, dataset)
 
 
 def advice(row: Mapping[str, Any], columns: Mapping[str, str]) -> str:

@@ -16,7 +16,8 @@ questions made from a template stay apart. A text of one or two words is only li
 Candidates are rows that agree in one of several bands of their signatures; the similarity of a candidate is counted,
 so no pair that is reported lies below the threshold. The bands are chosen so that a pair exactly at it is found with a
 probability of 0.98 or more (at 0.8, of 12,000 pairs 99.6 % were), and pairs above it surer still. Where thousands of
-rows agree in a band, each is compared with the first PROBES of them only, and with no more than PATIENCE in all.
+rows agree in a band, each is compared with the first PROBES of its rank and of those before, and with no more than
+PATIENCE in all.
 
 Data sets are added in their order as `rank` 0, 1, ...; pairs come by the rank of the later row. Within a rank there are
 enough of them to join all that belongs together, not all there are; of two ranks, all that were found. Which rows are
@@ -49,7 +50,7 @@ PROBES = 16  # rows of a band that all others of it are compared with; bounds th
 PATIENCE = 32  # candidates of a row that are counted, likewise
 DOUBT = 0.15  # of an estimate by 60 slots: 3 standard deviations; what it puts further below is not counted
 SEED = 42
-_BLOCK = 512  # rows that are signed at once
+_BLOCK = 1 << 16  # words that are signed at once
 _PAIRS = 1 << 15  # pairs that are estimated at once
 
 _WITHOUT_BLANKS = (  # Thai, Lao, Tibetan, Burmese, Khmer, kana, ideographs of four planes
@@ -93,6 +94,7 @@ class NearDuplicates:
         self._threshold = threshold
         self._bands, self._slots = bands_for(threshold)
         self._waiting: list[list[str]] = []
+        self._words = 0  # that wait
         self._ranks = array("H")
         self._starts = array("Q", [0])  # of a text's runs in the file, in runs
         self._signatures, self._contents = bytearray(), bytearray()
@@ -109,9 +111,11 @@ class NearDuplicates:
 
     def add(self, text: str, rank: int = 0) -> int:
         """Take a text in; its number."""
-        self._waiting.append(words_of(text))
+        words = words_of(text)
+        self._waiting.append(words)
+        self._words += len(words)
         self._ranks.append(rank)
-        if len(self._waiting) == _BLOCK:
+        if self._words >= _BLOCK:
             self._sign()
         return len(self) - 1
 
@@ -128,6 +132,7 @@ class NearDuplicates:
         probed = np.zeros(rows, np.uint64)  # bit by bit, the bands in which a row was a probe
         groups, counted = Groups(rows), bytearray(rows)
         for rank in np.unique(ranks):
+            probed[:] = 0
             known = by_content[: np.searchsorted(ranks[by_content], rank, side="right")]
             for band in range(self._bands):
                 roots = groups.roots()
@@ -141,7 +146,7 @@ class NearDuplicates:
     def _met(
         self, signatures: np.ndarray, known: np.ndarray, is_new: np.ndarray, probed: np.ndarray, band: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Pairs of known rows that agree in a band, in blocks: each of the first PROBES with the new ones after it."""
+        """Pairs of known rows that agree in a band, in blocks: the first PROBES, old and new, with the new ones."""
         import numpy as np
 
         keys = np.zeros(len(known), np.uint64)
@@ -149,16 +154,19 @@ class NearDuplicates:
             keys = _mixed(keys ^ signatures[known, column])
         order = np.argsort(keys, kind="stable")
         keys, members = keys[order], known[order]
+        at, is_old = np.arange(len(keys)), ~is_new[members]
         begins = np.concatenate(([True], keys[1:] != keys[:-1]))
-        first = np.maximum.accumulate(np.where(begins, np.arange(len(keys)), 0))
-        place = np.arange(len(keys)) - first
+        first = np.maximum.accumulate(np.where(begins, at, 0))
+        count = np.concatenate(([0], np.cumsum(is_old)))
+        old = count[at + 1] - count[first]  # rows of earlier ranks that stand before one in its bucket
+        place = np.where(is_old, at - first, at - first - old)
         probed[members[place < PROBES]] |= np.uint64(1 << band)
-        place[~is_new[members]] = 0
-        for turn in range(PROBES):
-            after = np.flatnonzero(place > turn)
-            for start in range(0, len(after), _PAIRS):
-                some = after[start : start + _PAIRS]
-                yield members[first[some] + turn], members[some]
+        for start, before in ((first, np.where(is_old, 0, old)), (first + old, np.where(is_old, 0, place))):
+            for turn in range(PROBES):
+                after = np.flatnonzero(before > turn)
+                for begin in range(0, len(after), _PAIRS):
+                    some = after[begin : begin + _PAIRS]
+                    yield members[start[some] + turn], members[some]
 
     def _likely(
         self, signatures: np.ndarray, probed: np.ndarray, band: int, probes: np.ndarray, others: np.ndarray
@@ -216,6 +224,7 @@ class NearDuplicates:
         self._runs.write(runs.tobytes())
         self._starts.extend((ends + self._starts[-1]).tolist())
         self._waiting.clear()
+        self._words = 0
 
 
 def _runs(words: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -78,16 +78,17 @@ def _pairs(
     conversation: Conversation, template: ChatTemplate, count: RenderedCounts, loss_on: LossOn
 ) -> Iterator[dict[str, str]]:
     count.rows += 1
+    origin = {"source": conversation.source, **({"dataset": conversation.dataset} if conversation.dataset else {})}
     if special_text_in(conversation, template.markers):
         count.special_rows.append(conversation.source)
     if template.is_for_pairs:
         for part in up_to_each_answer(conversation, loss_on):
             pair = last_pair(render_conversation(part, template))
             count.pairs += 1
-            yield {"input": pair.input, "target": pair.target, "source": pair.source}
+            yield {"input": pair.input, "target": pair.target, **origin}
         return
     rendered = render_conversation(conversation, template, loss_on)
     count.pairs += len(rendered.spans)
     count.turns_left_out += rendered.turns_left_out
     for start, end in rendered.spans:
-        yield {"input": rendered.text[:start], "target": rendered.text[start:end], "source": rendered.source}
+        yield {"input": rendered.text[:start], "target": rendered.text[start:end], **origin}
