@@ -68,6 +68,9 @@ MUTATIONS = [
     Mutation("data.encoding", "utf-16", "process"),
     Mutation("data.columns", "{user: answer, assistant: question}", "process"),
     Mutation("data.max_rejected", "0.0", "process", ("data.raw_path=raw3",)),
+    Mutation("data.blocklist", "blocked.txt", "process"),
+    Mutation("data.near_duplicates", "0.15", "process"),
+    Mutation("data.group_by", "page", "process", ("data.raw_path=raw4",)),
     Mutation("data.split.train", "0.7", "process", also=("data.split.val=0.2",)),
     Mutation("data.split.val", "0.2", "process", also=("data.split.train=0.7",)),
     Mutation("data.split.test", "0.2", "process", also=("data.split.train=0.7",)),
@@ -189,7 +192,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     make_t5(folder / "T5")
     raw = (folder / "raw" / "sums.jsonl").read_text(encoding="utf-8")
     changed, with_a_bad_row = raw.replace("Step", "Part"), raw + '{"question": "Why?", "answer": ""}\n'
-    for other, text in (("raw2", changed), ("raw3", with_a_bad_row)):
+    with_pages = "".join(f'{line[:-1]}, "page": {number // 8}}}\n' for number, line in enumerate(raw.splitlines()))
+    (folder / "blocked.txt").write_text("sums.jsonl:3\n", encoding="utf-8")
+    for other, text in (("raw2", changed), ("raw3", with_a_bad_row), ("raw4", with_pages)):
         (folder / other).mkdir()
         (folder / other / "sums.jsonl").write_text(text, encoding="utf-8")
     (folder / "schema.json").write_text('{"type": "object"}', encoding="utf-8")

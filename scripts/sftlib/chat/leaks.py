@@ -12,7 +12,7 @@ Worst bug: a leak that is not seen, and makes every score too good (tests/chat/t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,15 +38,18 @@ class Leak:
 
 def find_leaks(splits: Mapping[str, StoredSplit]) -> list[Leak]:
     """One leak for each question and each later split that asks it, in the order of the splits."""
-    openings = Counter(_asked(row)[0] for split in splits.values() for row in split.rows)
-    common = common_above(sum(openings.values()))
+    openings: dict[str, Counter[str]] = {}  # by data set, in the order in which their rows stand
+    for split in splits.values():
+        for row in split.rows:
+            openings.setdefault(row.dataset, Counter())[_asked(row)[0]] += 1
+    common = _common(openings.values())
     seen: dict[str, tuple[str, str]] = {}
     leaks = []
     for name, split in splits.items():
         own: set[str] = set()
         for row in split.rows:
             opening, prompt = _asked(row)
-            question = f"prompt {prompt}" if openings[opening] > common else f"opening {opening}"
+            question = f"prompt {prompt}" if opening in common else f"opening {opening}"
             if question in seen and seen[question][0] != name and question not in own:
                 leaks.append(Leak(*seen[question], name, row.source))
             own.add(question)
@@ -57,6 +60,18 @@ def find_leaks(splits: Mapping[str, StoredSplit]) -> list[Leak]:
 def count_repeats(split: StoredSplit) -> int:
     """Rows that say, to the letter, what an earlier row of the split says."""
     return len(split) - len({_content(row) for row in split.rows})
+
+
+def _common(openings: Iterable[Counter[str]]) -> set[str]:
+    """The openings that say nothing: common in a data set, or in all up to one, as splitting sees it."""
+    common: set[str] = set()
+    so_far: Counter[str] = Counter()
+    for of_set in openings:
+        so_far += of_set
+        for counts in (of_set, so_far):
+            limit = common_above(counts.total())
+            common |= {opening for opening, count in counts.items() if count > limit}
+    return common
 
 
 def _asked(row: Conversation | RenderedPair) -> tuple[str, str]:

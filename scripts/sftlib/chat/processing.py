@@ -59,7 +59,8 @@ def process(section: DataSection, seed: int, raw_paths: Sequence[str] | None, ou
                     detail = f"it belongs to rows of {' and '.join(row.splits)}"
                     _write(rejected, Rejected(row.source, IN_TWO_SPLITS, detail, row.line.strip()))
         if fault is not None:
-            report.show_rejected()
+            if report.rejected:
+                report.show_rejected()
             raise fault
         _write_splits(table, out, report, sets)
     report.unmet = intake.blocklist.unmet()

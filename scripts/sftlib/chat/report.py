@@ -172,15 +172,23 @@ class ProcessReport:
 
     def _show_sets(self) -> None:
         """Print what became of the rows of each data set."""
-        kinds = ("read", "kept", "rejected", "duplicates", "blocked", "in_two_splits", "near_groups")
+        kinds = ("read", "kept", "rejected", "duplicates", "blocked", "in_two_splits", "follow", "near_groups")
         shown = [kind for kind in kinds if kind in kinds[:4] or any(getattr(one, kind) for one in self.sets.values())]
         rows = [
             (name, *(getattr(counts, kind) for kind in shown),
              *(split["sets"].get(name, {}).get("rows", 0) for split in self.splits.values()))
             for name, counts in self.sets.items()
         ]  # fmt: skip
-        words = {"blocked": BLOCKED, "in_two_splits": "in two splits", "near_groups": "near-duplicate groups"}
+        words = {
+            "blocked": BLOCKED,
+            "in_two_splits": "in two splits",
+            "follow": "follow earlier",
+            "near_groups": "near-duplicate groups",
+        }
         console.table("Data sets", ["data set", *(words.get(kind, kind) for kind in shown), *self.splits], rows)
+        for name, counts in self.sets.items():
+            if not counts.kept:
+                console.warn(f"Of the data set {name} no row is left.")
 
     def show_rejected(self) -> None:
         """Print why rows were rejected, with examples."""
