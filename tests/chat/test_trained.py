@@ -98,8 +98,8 @@ def test_tags_of_which_nobody_knows_whose_they_are(shown: str) -> None:
 def test_a_tag_that_only_a_longer_answer_gets() -> None:
     source = (
         "{% for m in messages %}{% if m.role == 'user' %}U:{{ m.content }}"
-        "{% elif m.content | length > 2 or loop.last %}A:{% generation %}{{ m.content }}</s>{% endgeneration %}{% endif %}{% endfor %}"
-        "{% if add_generation_prompt %}A:<think>{% endif %}"
+        "{% elif m.content | length > 2 or loop.last %}A:{% generation %}{{ m.content }}</s>{% endgeneration %}"
+        "{% endif %}{% endfor %}{% if add_generation_prompt %}A:<think>{% endif %}"
     )
     template = ChatTemplate(source, "t", TOKENS)
     assert said(render_conversation(talk(True, False), template, "last")) == ["a1</s>"]
