@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from strategies import contents
@@ -11,7 +13,7 @@ from sftlib.chat.sentences import Places, cut_places
 
 def pieces(text: str, places: list[int]) -> list[str]:
     edges = [0, *places, len(text)]
-    return [text[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [text[start:end] for start, end in itertools.pairwise(edges)]
 
 
 def test_by_hand() -> None:

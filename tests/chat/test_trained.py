@@ -52,7 +52,8 @@ def test_each_way(name: str) -> None:
 def test_flags_are_not_shown_to_templates() -> None:
     text = "{% for m in messages %}{{ m | tojson }}{% endfor %}{{ eos_token }}"
     shown = ChatTemplate(text, "t", TOKENS).render(talk(False).to_dicts())
-    assert "train" not in shown and "a0" in shown
+    assert "a0" in shown
+    assert "train" not in shown
 
 
 # Answers before the last lose what they thought, and are not tagged; the tags alone do not say which answer one is.
@@ -96,9 +97,9 @@ def test_tags_of_which_nobody_knows_whose_they_are(shown: str) -> None:
 
 def test_a_tag_that_only_a_longer_answer_gets() -> None:
     source = (
-        "{% for m in messages %}{% if m.role == 'user' %}U:{{ m.content }}{% elif m.content | length > 2 or loop.last %}"
-        "A:{% generation %}{{ m.content }}</s>{% endgeneration %}{% endif %}{% endfor %}"
-        "{% if add_generation_prompt %}A:<think>{% endif %}"
+        "{% for m in messages %}{% if m.role == 'user' %}U:{{ m.content }}"
+        "{% elif m.content | length > 2 or loop.last %}A:{% generation %}{{ m.content }}</s>{% endgeneration %}"
+        "{% endif %}{% endfor %}{% if add_generation_prompt %}A:<think>{% endif %}"
     )
     template = ChatTemplate(source, "t", TOKENS)
     assert said(render_conversation(talk(True, False), template, "last")) == ["a1</s>"]

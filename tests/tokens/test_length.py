@@ -22,8 +22,8 @@ def test_drop() -> None:
     kept, report = apply_length_policy(ExampleTable.of(ALL), LengthPolicy(4))
     assert list(kept) == [SHORT, EXACT]
     assert report == LengthReport(
-        LengthPolicy(4, "drop"), rows=5, examples=2, tokens=21, supervised_tokens=8, longest=6, rows_dropped=2, rows_cut=0,
-        rows_without_supervision=1, tokens_lost=14, supervised_tokens_lost=5,
+        LengthPolicy(4, "drop"), rows=5, examples=2, tokens=21, supervised_tokens=8, longest=6, rows_dropped=2,
+        rows_cut=0, rows_without_supervision=1, tokens_lost=14, supervised_tokens_lost=5,
         sources={"dropped": ["a:2", "a:3"], "unsupervised": ["a:5"]},
     )  # fmt: skip
     assert report.rows_kept == 2
@@ -33,8 +33,8 @@ def test_end_cuts_and_teaches_no_end_of_turn_at_the_cut() -> None:
     kept, report = apply_length_policy(ExampleTable.of(ALL), LengthPolicy(4, "truncate"))
     assert list(kept) == [SHORT, Example([1, 2, 3, 4], [X, X, 3, 4], "a:2", is_complete=False, stray_ends=1), EXACT]
     assert report == LengthReport(
-        LengthPolicy(4, "truncate"), rows=5, examples=3, tokens=21, supervised_tokens=8, longest=6, rows_dropped=0, rows_cut=1,
-        rows_without_supervision=2, tokens_lost=10, supervised_tokens_lost=3,
+        LengthPolicy(4, "truncate"), rows=5, examples=3, tokens=21, supervised_tokens=8, longest=6, rows_dropped=0,
+        rows_cut=1, rows_without_supervision=2, tokens_lost=10, supervised_tokens_lost=3,
         sources={"cut": ["a:2"], "unsupervised": ["a:3", "a:5"]},
     )  # fmt: skip
 

@@ -145,7 +145,8 @@ def test_a_prompt_too_long_drops_the_row(tokenizer: PreTrainedTokenizerFast) -> 
     examples, report = made(maker, talk("a", LONG, system=LONG), talk("a", source="a:2"))
     assert [one.source for one in examples] == ["a:2"]
     assert report.losses() == [
-        "1 of 2 rows is dropped, as the prompt leaves less than 16 of 40 tokens (model.max_seq_len) for the answer: a:1."
+        "1 of 2 rows is dropped, as the prompt leaves less than 16 of 40 tokens (model.max_seq_len) for the answer: "
+        "a:1."
     ]
 
 

@@ -34,6 +34,6 @@ def test_examples_stand_beside_the_rows_where_rows_are_split(capsys):
     assert "train │    2 │       2 │        4 │      24 │     29 │    0 │ 20 (69.0 %) │    0" in shown
     assert "val   │    2 │       2 │        2 │       5 │      9 │    0 │ 3 (33.3 %)  │    0" in shown
     assert (
-        "warning: train: 1 of 2 rows is longer than 8 tokens (model.max_seq_len) and split into 3 examples (6 tokens of "
-        "prompts and context are repeated): raw.jsonl:7." in shown
+        "warning: train: 1 of 2 rows is longer than 8 tokens (model.max_seq_len) and split into 3 examples (6 tokens "
+        "of prompts and context are repeated): raw.jsonl:7." in shown
     )

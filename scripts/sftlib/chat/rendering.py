@@ -242,8 +242,8 @@ def _owners(
             owned |= {k: shown[0]} if shown else {}
     if sorted(owned.values()) != tagged:
         raise ModelError(
-            f"The chat template ({template.origin}) tags {len(tagged)} texts of {len(answers)} answers, and it cannot be "
-            "told which answer each is.",
+            f"The chat template ({template.origin}) tags {len(tagged)} texts of {len(answers)} answers, and nothing "
+            "tells which answer each is.",
             where=row, expected="one {% generation %} an answer, or tags that stay where an answer grows",
             cure="Set data.loss_on to assistant, or take another template with data.template_path.", code="E601",
         )  # fmt: skip

@@ -19,6 +19,7 @@ from typing import Any
 
 from .faults import Fault, shown
 from .keys import group_of, key_of, keys, owner, pattern
+from .pair_rules import check_pairs
 from .reading import Setting
 
 MICRO, ACCUM, EFFECTIVE = "train.batch_size", "train.grad_accum", "train.effective_batch_size"
@@ -127,7 +128,7 @@ def check(draft: Draft) -> Iterator[Fault]:
     """Every contradiction that is left."""
     for rule in (
         _texts, _columns, _encoding, _datasets, _mixing, _split, _batch, _offload, _stream, _packing, _schedules, _best,
-        _metric, _precision, _mode, _kind, _regex,
+        _metric, _precision, _mode, _kind, check_pairs, _regex,
     ):  # fmt: skip
         yield from rule(draft)
 
