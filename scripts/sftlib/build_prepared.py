@@ -142,7 +142,8 @@ def _read(config: Config, raw_set: RawSet, row: RawRow) -> Conversation | None:
     except RowError as error:
         console.result(f"rejected   {error}")
         return None
-    console.result(f"read as    {format.name}: {format.reason}")
+    why = format.reason if format.reason.startswith(format.name) else f"{format.name}: {format.reason}"
+    console.result(f"read as    {why}")
     if changes:
         console.result(f"repaired   {', '.join(changes)}")
     return put_system(conversation, raw_set, config.seed)
