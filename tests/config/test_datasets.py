@@ -49,6 +49,12 @@ def test_they_can_be_taken_away(desk, nothing):
     assert desk.load(f"include: base.yaml\ndata:\n  datasets: {nothing}\n").data.datasets == {}
 
 
+def test_origins_are_told_one_data_set_after_another(desk):
+    told = [name for name in desk.origins(TWO) if name.startswith("data.datasets.")]
+    assert [name.split(".")[2] for name in told] == ["faq"] * 13 + ["sums"] * 12  # and a column
+    assert told[:2] == ["data.datasets.faq.path", "data.datasets.faq.subset"]
+
+
 def test_one_is_added_on_the_command_line(desk):
     sets = desk.load(TWO, "data.datasets.more={path: c.csv, repeat: 2}").data.datasets
     assert (list(sets), sets["more"].repeat) == (["faq", "sums", "more"], 2.0)

@@ -94,7 +94,14 @@ class Draft:
     def origins(self) -> dict[str, str]:
         """Where the value of each key came from, in the order of the schema."""
         order = {name: number for number, name in enumerate(keys())}
-        return {name: self._origin(name) for name in sorted(self.values, key=lambda name: order[pattern(owner(name))])}
+        named = {f"data.datasets.{name}": number for number, name in enumerate(self.sets())}
+
+        def place(name: str) -> tuple[int, int, int]:
+            section = _named_section(name)
+            number = order[pattern(owner(name))]
+            return (order[group_of(section)], named[section], number) if section else (number, -1, -1)
+
+        return {name: self._origin(name) for name in sorted(self.values, key=place)}
 
     def _origin(self, name: str) -> str:
         place = self._places.get(name, "default")
