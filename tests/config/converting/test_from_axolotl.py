@@ -217,3 +217,9 @@ def test_broken_files_are_told_with_their_line(axolotl):
     assert "`lora_r` is there twice" in axolotl.refused("lora_r: 8\nlora_r: 16\n")
     assert "There is no `datasets`" in axolotl.refused(least="base_model: org/model\nlearning_rate: 1e-4\n")
     assert Path("x.yml").is_file()
+
+
+def test_special_tokens(axolotl):
+    text = "special_tokens:\n  pad_token: <|end_of_text|>\n  eos_token: <|im_end|>\n"
+    assert "masked by position" in axolotl.left_out(text)["special_tokens.pad_token"]
+    assert "stays as it is" in axolotl.differs(text)["special_tokens.eos_token"]

@@ -117,7 +117,7 @@ def test_the_text_of_alpaca_is_said_not_to_be_written(axolotl):
 
 def test_what_is_trained(axolotl):
     assert axolotl.values("train_on_inputs: true\n")["data.loss_on"] == "all"
-    assert "data.loss_on" not in axolotl.values("train_on_inputs: false\n")
+    assert axolotl.values("train_on_inputs: false\n")["data.loss_on"] == "assistant"
     entry = "{path: org/x, type: chat_template, roles_to_train: [assistant], train_on_eos: turn}"
     assert one(axolotl, entry, "x")["loss_on"] == "assistant"
     entry = "{path: org/x, type: chat_template, message_field_training: train}"

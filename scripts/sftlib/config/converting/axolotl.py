@@ -70,10 +70,11 @@ def _model(draft: Draft) -> None:
                 entry, "config and tokenizer are those of the model.", cure="Put them into the model's folder."
             )
     tokens = keys.take("special_tokens")
-    if tokens is not None:
-        draft.differ(
-            tokens, "the tokenizer stays as it is: padding is masked by position, and the template ends a turn"
-        )
+    for one in (tokens.section() if tokens is not None else None) or ():
+        if one.is_given and one.name.endswith(".pad_token"):
+            draft.leave_out(one, "padding is masked by position, whatever its token is")
+        elif one.is_given:
+            draft.differ(one, "the tokenizer stays as it is, and the chat template ends a turn")
 
 
 def _adapter(draft: Draft) -> None:

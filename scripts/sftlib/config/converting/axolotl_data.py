@@ -39,8 +39,8 @@ def convert(draft: Draft) -> None:
         draft.refuse(elsewhere, "rows for evaluation come from the same data sets here.", cure=cure)
     inputs, system = keys.take("train_on_inputs"), keys.take("default_system_message")
     trains_all = inputs is not None and bool(inputs.boolean())
-    if trains_all:
-        draft.put("data.loss_on", "all", inputs)
+    if inputs is not None:
+        draft.put("data.loss_on", "all" if trains_all else "assistant", inputs)
     listed = keys.take("datasets")
     if listed is None:
         cure = "Is this a config of Axolotl?"
@@ -141,8 +141,9 @@ def _messages(draft: Draft, ours: str, keys: Section) -> None:
     ):
         cure = "Rename them in the data."
         draft.refuse(mapping or role or content, "messages are read as role and content, or from and value.", cure=cure)
-    elif mapping is not None:
-        draft.leave_out(mapping, "role and content, or from and value, are known")
+    else:
+        for entry in filter(None, (mapping, role, content)):
+            draft.leave_out(entry, "role and content, or from and value, are known")
     given = {name: [text for one in entry.items() if (text := one.text())] for name, entry in _entries(roles).items()}
     if wrong := sets.has_known_roles(given):
         draft.refuse(roles, f"these roles are not known here: {', '.join(wrong)}.", cure="Rename them in the data.")

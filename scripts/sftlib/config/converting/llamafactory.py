@@ -44,6 +44,8 @@ def convert(draft: Draft) -> None:
     stage = draft.keys.take("stage")
     if stage is not None and stage.text() != "sft":
         draft.refuse(stage, STAGES.get(stage.text() or "", "there is no such stage."), "stage: sft")
+    elif stage is not None:
+        draft.leave_out(stage, "there is no other here")
     draft.refuse_given(REFUSED)
     draft.put_same(SAME)
     _steps(draft)

@@ -116,14 +116,14 @@ def _dataset(draft: Draft, names: Entry, name: str, info: tuple[Section, Path] |
             draft.refuse(one, why)
     hub, file, folder = keys.take("hf_hub_url"), keys.take("file_name"), keys.take("folder")
     if hub is not None and (place := sets.locate(draft, hub, hub.text() or "")):
-        draft.put(f"{ours}.path", place, hub)
+        draft.put(f"{ours}.path", place, names, hub)
         for key, theirs in (("subset", keys.take("subset")), ("split", keys.take("split"))):
             if theirs is not None:
                 draft.put(f"{ours}.{key}", theirs.text(), theirs)
         if folder is not None:
             draft.refuse(folder, "a folder of a data set of the hub is not picked.", cure="Fetch its files.")
     elif file is not None:
-        draft.put(f"{ours}.path", str(info[1] / (file.text() or "")), file)
+        draft.put(f"{ours}.path", str(info[1] / (file.text() or "")), names, file)
     elif len(draft.layer.faults) == before:
         draft.refuse(entry, "it does not say where its rows are.", "file_name or hf_hub_url")
     count = keys.take("num_samples")

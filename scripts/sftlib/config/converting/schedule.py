@@ -152,13 +152,15 @@ def _settle_rhythm(
         draft.refuse(strategy, "there is no such word here.", expected="no, steps or epoch")
     elif times is not None and name != EPOCH:
         if (count := times.whole()) is not None and count > 0:
-            draft.put(key, STEPS, times)
+            draft.put(key, STEPS, *filter(None, (strategy, times)))
             draft.put(each, count, times)
         elif count == 0:
             draft.put(key, NO, times)
     elif steps is not None and name != EPOCH:
         if (count := steps.number()) is not None:
             _settle_steps(draft, key, every, each, count, steps)
+            if strategy is not None and draft.value(key) == STEPS:
+                draft.put(key, STEPS, strategy, steps)
     elif name == STEPS or (name is None and otherwise == STEPS):
         draft.put(key, STEPS, strategy or draft.default(f"{what}_strategy"))
         draft.put(every, 500, draft.default(f"{what}_steps"))
