@@ -68,12 +68,15 @@ def find_tuned(root: Path, *, run: str | None = None, adapter: str | None = None
 
 def place_for_merged(root: Path, tuned: TunedFolder, dtype: str) -> Path:
     """Where the merged model of an adapter goes: into the folder of its run, or beside all runs where it has none."""
-    return (tuned.run.path if tuned.run else root) / MERGED[dtype]
+    run = tuned.run
+    if run is not None and run.root.resolve() == root.resolve():
+        run = RunFolder(root, run.name)  # named as the user names it
+    return (run.path if run else root) / MERGED[dtype]
 
 
 def find_merged(root: Path, run: str | None = None) -> Path:
     """The merged model of a run, or of the newest; of two the one in float16. ModelError when there is none."""
-    home = (RunFolder(root, run) if run else find_tuned(root).run or find_run(root)).path
+    home = root / run if run else place_for_merged(root, find_tuned(root), "fp16").parent
     for name in MERGED.values():
         if (home / name / "config.json").is_file():
             return home / name
