@@ -16,6 +16,7 @@ def test_a_step_sees_the_same_examples(axolotl):
     assert steps(axolotl.values(text)) == (2, 4, 8)
     assert steps(axolotl.values(text, devices=3)) == (2, 12, 24)
     assert steps(axolotl.values("micro_batch_size: 2\nbatch_size: 16\n")) == (2, 8, 16)
+    assert steps(axolotl.values("micro_batch_size: 2\nbatch_size: 16\n", devices=2)) == (2, 16, 32)
     assert "no multiple" in axolotl.refused("micro_batch_size: 3\nbatch_size: 16\n")
     assert "says the same" in axolotl.refused("gradient_accumulation_steps: 2\nbatch_size: 16\n")
 

@@ -40,6 +40,11 @@ def test_an_adapter_on_four_bits(axolotl):
     }  # fmt: skip
 
 
+def test_where_no_modules_are_named_it_is_said(axolotl):
+    assert "every linear layer" in axolotl.differs("adapter: lora\nlora_r: 8\n")["adapter"]
+    assert "adapter" not in axolotl.differs(QLORA)
+
+
 def test_modules_by_name_and_the_scaling(axolotl):
     text = "adapter: lora\nlora_target_modules: [q_proj, v_proj]\npeft_use_rslora: true\n"
     values = axolotl.values(text)
@@ -168,13 +173,15 @@ def test_other_templates(axolotl):
 
 def test_sixteen_bits_or_not(axolotl):
     for text, bf16, fp16 in (
-        ("bf16: auto\nfp16:\n", "auto", None), ("bf16: true\nfp16: false\n", True, False),
+        ("bf16: auto\nfp16:\n", "auto", "auto"), ("bf16:\nfp16: true\n", False, True),
+        ("fp16: true\n", "auto", "auto"), ("bf16: auto\nfp16: false\n", "auto", False), ("bf16: full\n", True, False),
+        ("bf16: true\nfp16: false\n", True, False),
         ("bf16: false\nfp16: true\n", False, True), ("float32: true\n", False, False),
-        ("bfloat16: true\n", True, "auto"),
+        ("bfloat16: true\n", True, False),
     ):  # fmt: skip
         values = axolotl.values(text)
         assert (values.get("train.bf16"), values.get("train.fp16")) == (bf16, fp16), text
-    assert axolotl.refused("fp8: true\n")
+    assert "neither on nor off" in axolotl.refused("bf16: maybe\n")
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_a_whole_config(factory):
         "train.effective_batch_size": 8, "train.optim": "adamw_torch", "train.lr_scheduler_type": "cosine",
         "train.warmup_ratio": 0.1, "train.eval_strategy": "steps", "train.eval_steps": 500,
         "train.save_strategy": "steps", "train.save_steps": 250, "train.load_best_model_at_end": False,
-        "train.bf16": True,
+        "train.bf16": True, "train.fp16": False,
     }  # fmt: skip
 
 
@@ -155,6 +155,11 @@ def test_thinking_and_other_templates(factory):
 )
 def test_single_keys(factory, text, key, value):
     assert factory.values(text + "\n").get(key) == value
+
+
+def test_steps_without_a_strategy(factory):
+    assert "nothing is evaluated" in factory.left_out("val_size: 0.1\neval_steps: 10\n")["eval_steps"]
+    assert factory.values("val_size: 0.1\neval_steps: 10\n")["train.eval_strategy"] == "no"
 
 
 def test_a_tracker_that_is_not_here_is_told(factory):

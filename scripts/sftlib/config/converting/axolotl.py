@@ -111,6 +111,9 @@ def _adapter(draft: Draft) -> None:
             draft.leave_out(modules, "every linear layer gets an adapter (lora_target_linear)")
     elif modules is not None:
         _modules(draft, modules)
+    else:
+        text = "no modules are named: every linear layer gets an adapter; there peft chose, mostly q_proj and v_proj"
+        draft.differ(adapter, text)
 
 
 def _modules(draft: Draft, modules: Entry) -> None:
@@ -185,15 +188,16 @@ def _batch(draft: Draft) -> None:
         if whole is not None:
             draft.refuse(whole, "gradient_accumulation_steps says the same.", cure="Keep one of the two.")
         return
-    size, total = micro.whole() if micro else 1, whole.whole()  # of all GPUs together, as Axolotl has it
+    size, total = micro.whole() if micro else 1, whole.whole()  # of one GPU, as Axolotl reads it
     if not size or not total:
         return
     if total % size:
         draft.refuse(whole, f"it is no multiple of micro_batch_size {size}.")
         return
     draft.put("train.batch_size", size, micro or draft.default("micro_batch_size"))
-    draft.put("train.grad_accum", total // size, whole)
-    draft.put("train.effective_batch_size", total, whole)
+    said = [f"{draft.devices} GPUs"] if draft.devices > 1 else []
+    draft.put("train.grad_accum", total // size * draft.devices, whole, *said)
+    draft.put("train.effective_batch_size", total * draft.devices, whole, *said)
 
 
 def _training(draft: Draft) -> None:
@@ -216,11 +220,12 @@ def _training(draft: Draft) -> None:
     strategy, steps = keys.take("save_strategy"), keys.take("save_steps")
     schedule.settle_checkpoints(draft, strategy, steps, keys.take("saves_per_epoch"), otherwise=schedule.EPOCH)
     schedule.settle_best(draft)
-    schedule.settle_precision(draft, both_off="auto")
+    schedule.settle_precision(draft, default="auto")
     for key, ours in (("bfloat16", "bf16"), ("float16", "fp16")):
         entry = keys.take(key)
         if entry is not None and entry.is_on:
-            draft.put(f"train.{ours}", True, entry)
+            draft.put("train.bf16", ours == "bf16", entry)
+            draft.put("train.fp16", ours == "fp16", entry)
             draft.differ(entry, "the weights that are trained stay in 32 bits here (mixed precision)")
     full = keys.take("float32")
     if full is not None and full.is_on:

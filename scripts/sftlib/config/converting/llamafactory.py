@@ -174,14 +174,17 @@ def _training(draft: Draft) -> None:
             draft.leave_out(entry, "no rows are kept for an evaluation (val_size)")
     else:
         schedule.settle_evaluations(draft, strategy, steps if strategy else None, None, otherwise=schedule.NO)
+        if strategy is None and steps is not None:
+            draft.leave_out(steps, "without eval_strategy nothing is evaluated")
     schedule.settle_checkpoints(
         draft, keys.take("save_strategy"), keys.take("save_steps"), None, otherwise=schedule.STEPS
     )
     schedule.settle_best(draft)
     pure = keys.take("pure_bf16")
-    schedule.settle_precision(draft, both_off="no")
+    schedule.settle_precision(draft, default="false")
     if pure is not None and pure.is_on:
         draft.put("train.bf16", True, pure)
+        draft.put("train.fp16", False, pure)
         draft.differ(pure, "the weights that are trained stay in 32 bits here (mixed precision)")
 
 

@@ -11,6 +11,9 @@ Worst bug: a step that sees another number of examples (tests/config/converting/
 
 from __future__ import annotations
 
+from typing import Literal
+
+from ..reading import BOOLEANS
 from .draft import Draft
 from .foreign import Entry
 
@@ -124,20 +127,24 @@ def settle_best(draft: Draft) -> None:
         draft.differ(patience, "nothing is evaluated, so nothing stops the training early")
 
 
-def settle_precision(draft: Draft, *, both_off: str) -> None:
-    """16 bits or 32; both_off: what the tool does where neither is named, `auto` or `false`."""
-    bf16, fp16 = draft.keys.take("bf16"), draft.keys.take("fp16")
-    for name, entry in (("bf16", bf16), ("fp16", fp16)):
-        word = (entry.text() or "").lower() if entry else ""
-        if word in ("auto", "full"):
-            draft.put(f"train.{name}", "auto" if word == "auto" else True, entry)
-            if word == "full":
-                draft.differ(entry, "the adapter, or the weights that are trained, stay in 32 bits here")
-        elif entry is not None and (value := entry.boolean()) is not None:
-            draft.put(f"train.{name}", value, entry)
-    if bf16 is None and fp16 is None:
-        for name in ("bf16", "fp16"):
-            draft.put(f"train.{name}", both_off if both_off == "auto" else False, draft.default(name))
+def settle_precision(draft: Draft, *, default: Literal["auto", "false"]) -> None:
+    """16 bits or 32; default: theirs of bf16. Only where bf16 is `auto` may the machine choose fp16."""
+    bf16, fp16 = draft.keys.written("bf16"), draft.keys.written("fp16")
+    words = [("false" if not one.is_given else (one.text() or "").lower()) if one else None for one in (bf16, fp16)]
+    asked, other = words[0] or default, words[1]
+    for entry, word in ((bf16, asked), (fp16, other or "false")):
+        if word not in (*BOOLEANS, "auto", "full"):
+            draft.refuse(entry, "it is neither on nor off.", "auto, true or false")
+            return
+    on = BOOLEANS.get(asked, asked == "full")
+    says_no = fp16 is not None and fp16.is_given and not fp16.is_on
+    draft.put("train.bf16", "auto" if asked == "auto" else on, bf16 or draft.default("bf16"))
+    if asked == "auto":
+        draft.put("train.fp16", False if says_no else "auto", fp16 or "where the hardware has no bfloat16")
+    else:
+        draft.put("train.fp16", BOOLEANS.get(other or "false", False) and not on, fp16 or draft.default("fp16"))
+    if asked == "full":
+        draft.differ(bf16, "the weights that are trained stay in 32 bits here (mixed precision)")
 
 
 def _settle_rhythm(
