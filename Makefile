@@ -19,6 +19,12 @@
 #: PROMPT     one question for `infer`                       PROMPT="Why is the sky blue?"
 #: INPUT      file that `infer-batch` reads                  INPUT=questions.txt
 #: OUTPUT     file that `infer-batch` writes, or the merged model's folder
+#: NAME       folder that `init` makes                     NAME=my-project
+#: FROM       of `convert-config`: axolotl or llamafactory  FROM=axolotl
+#: IN         config that `convert-config` reads             IN=x.yml
+#: OUT        config that `convert-config` writes            OUT=configs/mine.yaml
+#: DEVICES    GPUs that took part there                  DEVICES=4
+#: FORCE      1: `convert-config` writes over OUT           FORCE=1
 #: CARD       GiB of the card that `estimate` is about     CARD=12
 #: CASE       the one case that `fuzz` runs                    CASE=data:137
 #: WORKLOAD   of `bench`: train, prepare, generate, startup, scaling, gpu, large
@@ -93,15 +99,13 @@ evaluate = $(python) scripts/eval.py $(strip $(call common,$(base)) $(splits) $(
 infer = $(python) scripts/infer.py $(strip $(call common,$(base)) $(tuned) $(1))
 merge = $(python) scripts/merge_lora.py $(strip $(call common,$(base)) $(1))
 tensorboard = $(python) scripts/tensorboard_server.py
+of_config = $(call option,CONFIG,--config)
 tuned = $(call option,RUN,--run) $(call option,ADAPTER,--adapter)
-# Merged models lie beside their adapter, in outputs/<run>; without RUN that is the run which adapters/last points at.
-newest = $(patsubst ../%/adapter,%,$(shell readlink adapters/last 2>/dev/null))
-run_folder = $(or $(RUN:%=outputs/%),$(newest),outputs)
-to_merge = --adapters $(or $(call quote_given,ADAPTER),$(RUN:%=outputs/%/adapter),adapters/last)
-merged = --out $(or $(call quote_given,OUTPUT),$(run_folder)/$(1))
+to_merge = $(if $(value ADAPTER),$(call option,ADAPTER,--adapters),$(call option,RUN,--run))
+merged = $(call option,OUTPUT,--out)
 
 ##@ Setting up
-.PHONY: help install install-unsloth setup-dirs download-model
+.PHONY: help install install-unsloth setup-dirs download-model init convert-config templates
 
 help: ## this list
 	@awk -f scripts/help.awk $(firstword $(MAKEFILE_LIST))
@@ -117,6 +121,16 @@ setup-dirs: ## make the folders for data, models and results
 
 download-model: $(core) ## fetch the base model into models/ (MODEL=...)
 	$(python) scripts/download_model.py $(strip $(call common,$(base)))
+
+init: $(core) ## a folder of your own for configs, data and results (NAME=my-project)
+	$(python) scripts/init_project.py $(call quote_given,NAME)
+
+convert-config: $(core) ## a config of Axolotl or LLaMA-Factory (FROM, IN) as one of ours (OUT=configs/mine.yaml)
+	$(python) scripts/convert_config.py $(strip $(call option,FROM,--from) $(call option,IN,--in) $(call option,OUT,--out) \
+		$(call option,DEVICES,--devices) $(if $(value FORCE),--force))
+
+templates: $(core) ## the chat templates there are, and which of them fits the model (MODEL=...)
+	$(python) scripts/templates.py $(strip $(call common,$(base)))
 
 ##@ Data
 .PHONY: process style render full-pipeline prepare check rehearse
@@ -201,13 +215,13 @@ infer-interactive: $(core) ## chat with the tuned model
 	$(call infer,--mode interactive)
 
 merge: $(core) ## adapter + base -> one float16 model, measured against the adapter
-	$(call merge,$(to_merge) $(call merged,merged) --dtype fp16)
+	$(call merge,$(to_merge) $(merged) --dtype fp16)
 
 merge-bf16: $(core) ## the same in bfloat16
-	$(call merge,$(to_merge) $(call merged,merged-bf16) --dtype bf16)
+	$(call merge,$(to_merge) $(merged) --dtype bf16)
 
 merge-test: $(core) ## load the merged model with plain transformers and ask it a question
-	$(call merge,$(call merged,$(notdir $(firstword $(wildcard $(run_folder)/merged $(run_folder)/merged-bf16) merged))) --test)
+	$(call merge,$(call option,RUN,--run) $(merged) --test)
 
 ##@ Speed
 .PHONY: profile bench bench-peers
@@ -232,16 +246,16 @@ bench-peers: $(here:%=.venv-bench-%/.installed) ## make the environments of the 
 .PHONY: tensorboard tb-stop tb-clean tb-open
 
 tensorboard: $(core) ## start it in the background, for this machine only (TB_PORT)
-	$(tensorboard) start --port $(TB_PORT)
+	$(strip $(tensorboard) start --port $(TB_PORT) $(of_config))
 
 tb-stop: $(core) ## stop the one that was started here
-	$(tensorboard) stop
+	$(strip $(tensorboard) stop $(of_config))
 
 tb-open: $(core) ## show it in the browser
-	$(tensorboard) open
+	$(strip $(tensorboard) open $(of_config))
 
 tb-clean: $(core) ## stop it and delete outputs/tb, the curves of every run
-	$(tensorboard) clean
+	$(strip $(tensorboard) clean $(of_config))
 
 ##@ The project itself
 .PHONY: clean lint test fuzz

@@ -13,6 +13,15 @@ BASE = "--config configs/config_base.yaml"
 # target (and variables) -> what it runs, in order; {python} is the environment's
 LINES = {
     "download-model MODEL=org/name": [f"{{python}} scripts/download_model.py {BASE} --set 'model.name=org/name'"],
+    "init NAME=my-project": ["{python} scripts/init_project.py 'my-project'"],
+    "convert-config FROM=axolotl IN='my x.yml' OUT=configs/y.yaml": [
+        "{python} scripts/convert_config.py --from 'axolotl' --in 'my x.yml' --out 'configs/y.yaml'"
+    ],
+    "convert-config FROM=llamafactory IN=x.yml OUT=y.yaml DEVICES=4 FORCE=1": [
+        "{python} scripts/convert_config.py --from 'llamafactory' --in 'x.yml' --out 'y.yaml' --devices '4' --force"
+    ],
+    "templates": [f"{{python}} scripts/templates.py {BASE}"],
+    "templates MODEL=org/name": [f"{{python}} scripts/templates.py {BASE} --set 'model.name=org/name'"],
     "process": [f"{{python}} scripts/process_data.py {BASE}"],
     "process RAW=a.csv": [f"{{python}} scripts/process_data.py {BASE} --raw_path 'a.csv'"],
     "style STYLE='Be brief.'": [f"{{python}} scripts/style_prompt.py {BASE} --style 'Be brief.'"],
@@ -93,20 +102,24 @@ LINES = {
         f"{{python}} scripts/infer.py {BASE} --adapter 'adapters/last' --mode interactive"
     ],
     "merge RUN=first": [
-        f"{{python}} scripts/merge_lora.py {BASE} --adapters outputs/first/adapter --out outputs/first/merged "
-        "--dtype fp16"
+        f"{{python}} scripts/merge_lora.py {BASE} --run 'first' --dtype fp16"
     ],
     "merge ADAPTER='my a' OUTPUT=there": [
         f"{{python}} scripts/merge_lora.py {BASE} --adapters 'my a' --out 'there' --dtype fp16"
     ],
     "merge-bf16 RUN=first": [
-        f"{{python}} scripts/merge_lora.py {BASE} --adapters outputs/first/adapter --out outputs/first/merged-bf16 "
-        "--dtype bf16"
+        f"{{python}} scripts/merge_lora.py {BASE} --run 'first' --dtype bf16"
+    ],
+    "merge CONFIG=my-project/train.yaml": [
+        "{python} scripts/merge_lora.py --config 'my-project/train.yaml' --dtype fp16"
     ],
     "merge-test RUN=none-of-this-name": [
-        f"{{python}} scripts/merge_lora.py {BASE} --out outputs/none-of-this-name/merged --test"
+        f"{{python}} scripts/merge_lora.py {BASE} --run 'none-of-this-name' --test"
     ],
     "tensorboard": ["{python} scripts/tensorboard_server.py start --port 6006"],
+    "tensorboard CONFIG=my-project/train.yaml": [
+        "{python} scripts/tensorboard_server.py start --port 6006 --config 'my-project/train.yaml'"
+    ],
     "tb-stop": ["{python} scripts/tensorboard_server.py stop"],
     "tb-clean": ["{python} scripts/tensorboard_server.py clean"],
     "tb-open": ["{python} scripts/tensorboard_server.py open"],
@@ -133,7 +146,7 @@ PROMISED = [
     "eval-test", "eval-quick", "eval-full", "infer", "infer-batch", "infer-interactive", "download-model",
     "merge", "merge-bf16", "merge-test", "tensorboard", "tb-stop", "tb-clean", "tb-open", "clean", "lint",
     "test", "fuzz", "rehearse", "estimate", "estimate-verify", "install-unsloth", "verify-unsloth",
-    "bench", "bench-peers", "profile",
+    "bench", "bench-peers", "profile", "init", "convert-config", "templates",
 ]  # fmt: skip
 
 
@@ -147,21 +160,6 @@ def test_a_target_is_its_line(venv: Path, call: str) -> None:
     done = run("make", f"VENV={venv}", "-n", *shlex.split(call))
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [line.format(python=f"{venv}/bin/python") for line in LINES[call]]
-
-
-def test_what_is_merged_without_a_name_is_the_newest_run(venv: Path, tmp_path: Path) -> None:
-    (tmp_path / "Makefile").symlink_to(ROOT / "Makefile")
-    for name in ("requirements.txt", "scripts"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    arguments = ("make", "-n", f"VENV={venv}")
-    line = run(*arguments, "merge", folder=tmp_path).stdout
-    assert "--adapters adapters/last --out outputs/merged " in line  # the script then says that there is none
-    (tmp_path / "outputs" / "r2" / "merged-bf16").mkdir(parents=True)
-    (tmp_path / "adapters").mkdir()
-    (tmp_path / "adapters" / "last").symlink_to("../outputs/r2/adapter")
-    line = run(*arguments, "merge", folder=tmp_path).stdout
-    assert "--adapters adapters/last --out outputs/r2/merged " in line
-    assert "--out outputs/r2/merged-bf16 --test" in run(*arguments, "merge-test", folder=tmp_path).stdout
 
 
 def test_help_lists_exactly_what_is_promised() -> None:

@@ -18,16 +18,18 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from ..errors import DataError, SftError
 from .decoding import BLOCK, MAX_ROW, choose_encoding, numbered_lines, text_blocks
 from .jsonstream import json_rows
 from .rows import RawRow, Rejected, clip, kind, parse_json
+from .slices import Slice
 
 BROKEN_JSON = "broken JSON"
 NOT_AN_OBJECT = "not an object"
@@ -326,11 +328,13 @@ def _hub_source(name: str, key: str) -> Source:
 
 
 def _hub(where: str, repository: str, config: str | None, split: str, on_bytes: OnBytes | None) -> Rows:
+    part = Slice.parse(split)
+    where = where.removesuffix(split) + part.split
     try:
         import datasets
 
-        rows = datasets.load_dataset(repository, config, split=split, streaming=True)
-        for number, value in enumerate(rows, 1):
+        rows = datasets.load_dataset(repository, config, split=part.split, streaming=True)
+        for number, value in part.rows(rows, _rows_of(rows, part.split) if part.needs_total else None):
             yield RawRow(dict(value), f"{where}:{number}")
     except SftError:
         raise
@@ -341,6 +345,12 @@ def _hub(where: str, repository: str, config: str | None, split: str, on_bytes: 
             expected="a data set that can be streamed, and a connection to the hub",
             cure="Check name, split and connection (HF_HUB_OFFLINE forbids any), or get the files and give their path.",
         ) from error
+
+
+def _rows_of(rows: Iterable[Mapping[str, Any]], split: str) -> int | None:
+    """How many rows the hub says that a split has; None where it does not say."""
+    splits = getattr(getattr(rows, "info", None), "splits", None) or {}
+    return splits[split].num_examples if split in splits else None
 
 
 def _first_line(error: BaseException) -> str:

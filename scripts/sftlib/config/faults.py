@@ -99,13 +99,13 @@ class Fault:
     about: tuple[str, ...] = ()
 
 
-def as_error(faults: Iterable[Fault]) -> ConfigError:
-    """The faults, each once, by file and line, as one error."""
+def as_error(faults: Iterable[Fault], what: str = "faults in the config") -> ConfigError:
+    """The faults, each once, by file and line, as one error; `what` they are, where there are several."""
     faults = sorted(dict.fromkeys(faults), key=_by_line)
     if len(faults) == 1:
         fault = faults[0]
         return ConfigError(fault.seen, where=fault.place, expected=fault.expected, cure=fault.cure, code="E201")
-    lines = [f"There are {len(faults)} faults in the config."]
+    lines = [f"There are {len(faults)} {what}."]
     for fault in faults[:MOST_TOLD]:
         first, *more = str(
             ConfigError(fault.seen, where=fault.place, expected=fault.expected, cure=fault.cure)

@@ -76,15 +76,25 @@ class Layer:
 def read_file(path: Path, name: str) -> Layer:
     """Read the file at `path`; `name` is how messages call it. OSError when it cannot be opened or is no file."""
     layer = Layer()
+    node = compose_file(path, name, layer)
+    if node is not None:
+        _Reader(layer, name).read_document(node)
+    return layer
+
+
+def compose_file(path: Path, name: str, layer: Layer) -> yaml.Node | None:
+    """The nodes of any YAML (or JSON) file, types not guessed; None, with a fault in the layer, when it is broken."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # a pipe or /dev/zero may never end
         raise OSError(errno.EINVAL, "it is a device, a pipe or a socket")
     if status.st_size > LARGEST_FILE:
         raise OSError(errno.EFBIG, f"it has {human_bytes(status.st_size)}, more than any config")
-    node = _compose(_decode(path.read_bytes(), name, layer), name, layer)
-    if node is not None:
-        _Reader(layer, name).read_document(node)
-    return layer
+    return _compose(_decode(path.read_bytes(), name, layer), name, layer)
+
+
+def entries_of(node: yaml.MappingNode, name: str, layer: Layer) -> list[tuple[str, yaml.Node, str]]:
+    """The (key, value, place) of a mapping of that file; a key that is doubled or no text is a fault and left out."""
+    return _Reader(layer, name).entries(node)
 
 
 def read_override(text: str, layer: Layer) -> None:
@@ -162,7 +172,7 @@ class _Reader:
     def read_subsection(self, section: str, node: yaml.Node, place: str) -> None:
         if isinstance(node, yaml.MappingNode):
             self.read_section(section, node)
-        elif not _is_null(node):
+        elif not is_null(node):
             self.no_section(section, node, place)
 
     def read_named(self, group: str, name: str, node: yaml.Node, place: str) -> None:
@@ -178,7 +188,7 @@ class _Reader:
 
     def no_section(self, section: str, node: yaml.Node, place: str) -> None:
         expected = f"a section, with lines like `{next(iter(section_of(section).model_fields))}: ...` below it"
-        self.fault(place, f"`{section}` is {_describe(node)}.", expected)
+        self.fault(place, f"`{section}` is {describe(node)}.", expected)
 
     def read_key(self, key: Key, node: yaml.Node, place: str, spelling: str) -> None:
         if (key.mapping or key.named) and isinstance(node, yaml.MappingNode) and node.value:
@@ -187,22 +197,22 @@ class _Reader:
                     self.read_named(key.name, name, value, entry_place)
                 else:
                     self.read_mapping_entry(key, name, value, entry_place)
-        elif (key.mapping or key.named) and not _is_null(node) and not isinstance(node, yaml.MappingNode):
-            self.fault(place, f"`{spelling}` is {_describe(node)}.", key.allowed(), about=key.name)
+        elif (key.mapping or key.named) and not is_null(node) and not isinstance(node, yaml.MappingNode):
+            self.fault(place, f"`{spelling}` is {describe(node)}.", key.allowed(), about=key.name)
         else:
-            self.put(key.name, Setting(_value(key, node), place, _describe(node), spelling))
+            self.put(key.name, Setting(_value(key, node), place, describe(node), spelling))
 
     def read_mapping_entry(self, key: Key, name: str, node: yaml.Node, place: str) -> None:
-        self.put(join(key.name, name), Setting(_text(node), place, _describe(node)))
+        self.put(join(key.name, name), Setting(_text(node), place, describe(node)))
 
     def read_includes(self, name: str, node: yaml.Node, place: str) -> None:
-        if _is_null(node):
+        if is_null(node):
             return
         for item in node.value if isinstance(node, yaml.SequenceNode) else [node]:
             if _text(item):
                 self.layer.includes.append(Setting(item.value, place if item is node else self.place(item)))
             else:
-                self.fault(place, f"`{name}` names {_describe(item)}.", "the path of a file, or a list of paths")
+                self.fault(place, f"`{name}` names {describe(item)}.", "the path of a file, or a list of paths")
 
     def entries(self, node: yaml.MappingNode) -> list[tuple[str, yaml.Node, str]]:
         """The (key, value, place) of a mapping; a key that is doubled or no text is a fault and left out."""
@@ -212,7 +222,7 @@ class _Reader:
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag:
                 self.fault(place, "A key is a list, a section or tagged.", "a name")
             elif key_node.value == "<<":
-                cure = "Put what is shared in a file and `include` it."
+                cure = "Write out what is shared, or put it in a file and `include` it."
                 self.fault(place, "The merge key `<<` is not read.", cure=cure)
             elif key_node.value in found:
                 first = found[key_node.value][2]
@@ -246,13 +256,14 @@ def _value(key: Key, node: yaml.Node) -> Any:
     return _plain(key, node.value)
 
 
-def _is_null(node: yaml.Node) -> bool:
+def is_null(node: yaml.Node) -> bool:
+    """Whether the node is a null of YAML, or `None`."""
     return isinstance(node, yaml.ScalarNode) and not node.style and node.value.lower() in NULLS
 
 
 def _text(node: yaml.Node) -> str | None:
     """An item of a list or an entry of a mapping: a text, or None, which the schema refuses."""
-    return node.value if isinstance(node, yaml.ScalarNode) and not node.tag and not _is_null(node) else None
+    return node.value if isinstance(node, yaml.ScalarNode) and not node.tag and not is_null(node) else None
 
 
 def _plain(key: Key, text: str) -> Any:
@@ -267,14 +278,15 @@ def _plain(key: Key, text: str) -> Any:
         return {} if key.mapping or key.named else []
     if key.boolean and word in BOOLEANS and text in (word, word.title(), word.upper()):
         return BOOLEANS[word]
-    if key.number and (number := _number(text, key.number)) is not None:
+    if key.number and (number := read_number(text, key.number)) is not None:
         return number
     if key.minutes and (minutes := _minutes(text)) is not None:
         return minutes
     return None if is_null and word != "none" else text
 
 
-def _number(text: str, kind: type) -> int | float | None:
+def read_number(text: str, kind: type) -> int | float | None:
+    """The number a word means, `2e-4` and `010` as people mean them; None where it is none."""
     if not NUMBER.fullmatch(text):
         return None
     try:
@@ -295,7 +307,7 @@ def _minutes(text: str) -> float | None:
     return total if total <= LARGEST_WHOLE else None
 
 
-def _describe(node: yaml.Node) -> str:
+def describe(node: yaml.Node) -> str:
     """How a value looks in a message."""
     if isinstance(node, yaml.SequenceNode):
         items = (item.value if isinstance(item, yaml.ScalarNode) else "..." for item in node.value)
