@@ -26,11 +26,11 @@ from transformers import TrainerCallback
 from .. import console, files
 from ..run.folder import RunFolder
 from ..run.journal import cut_back
-from ..run.seen import DIGITS, SeenRow, SeenStep, read_seen
+from ..run.seen import USUAL, SeenRow, SeenStep, read_seen, rounded
 from ..tokens.examples import IGNORED
 from . import processes
 from .losses import nll_of_rows
-from .spikes import WINDOW, Spike, Watch
+from .spikes import Spike, Watch
 
 SHOWN = 60  # characters of the worst row's text in the warning
 
@@ -59,7 +59,7 @@ class RowLosses(TrainerCallback):
         if state.is_world_process_zero:
             for path in (self.run.seen, self.run.spikes):
                 cut_back(path, state.global_step)
-        self._watch = Watch(processes.first_says(deque(read_seen(self.run), WINDOW)))
+        self._watch = Watch(processes.first_says(deque(read_seen(self.run), USUAL)))
 
     def on_step_begin(self, args, state, control, **kwargs) -> None:
         """Begin with nothing."""
@@ -80,7 +80,7 @@ class RowLosses(TrainerCallback):
         sources = [source for inputs in self._inputs for source in inputs["sources"]]
         sums = torch.cat(self._sums).tolist()
         return [
-            SeenRow(source, _rounded(nll / tokens) if tokens else None, int(tokens))
+            SeenRow(source, rounded(nll / tokens) if tokens else None, int(tokens))
             for source, (nll, tokens) in zip(sources, sums, strict=True)
         ]
 
@@ -117,8 +117,4 @@ def _step_of(number: int, grad_norm: Tensor | float | None, rows: list[SeenRow])
     tokens = sum(row.tokens for row in rows)
     nll = sum(math.nan if row.loss is None else row.loss * row.tokens for row in rows)
     norm = grad_norm.item() if isinstance(grad_norm, Tensor) else grad_norm
-    return SeenStep(number, _rounded(nll / tokens) if tokens else None, _rounded(norm), tuple(rows))
-
-
-def _rounded(value: float | None) -> float | None:
-    return float(f"{value:.{DIGITS}g}") if value is not None and math.isfinite(value) else None
+    return SeenStep(number, rounded(nll / tokens) if tokens else None, rounded(norm), tuple(rows))

@@ -15,6 +15,7 @@ Worst bug: a loss under another row's name (tests/learn/test_row_losses.py).
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,7 +29,7 @@ from .journal import entries
 
 DIGITS = 5  # that a number is written with: more would be noise, and half of the file
 SMOOTHED = 8  # tokens: an answer of so many counts half of what it shows
-USUAL = 64  # steps whose median is the usual loss: long enough for a steady median, short beside the fall of a curve
+USUAL = 32  # steps whose median is the usual loss: enough for a steady median, few beside the fall of a curve
 
 
 class SeenRow(NamedTuple):
@@ -108,6 +109,11 @@ def times_seen(steps: Iterable[SeenStep], sources: Sequence[str]) -> list[Sight]
             if row.source in wanted:
                 sights.append(Sight(step.step, row, step.loss, place, len(step.rows)))
     return sights
+
+
+def rounded(value: float | None) -> float | None:
+    """The value as it is written; None for what is not finite."""
+    return float(f"{value:.{DIGITS}g}") if value is not None and math.isfinite(value) else None
 
 
 def worst_first(rows: Iterable[SeenRow], usual: float) -> list[SeenRow]:
