@@ -47,8 +47,9 @@ class Place:
 def find_rows(files: Mapping[str, Path], called: str) -> list[Place]:
     """Every place of the one row that is meant. UsageError when several rows are, DataError when none is."""
     wanted = row_of(called.strip())
-    tail = json.dumps(wanted.rpartition("/")[2], ensure_ascii=False)[1:-1]
-    number = int(wanted.rpartition(":")[2]) if wanted.rpartition(":")[2].isdigit() else None
+    end = wanted.rpartition(":")[2]
+    number = int(end) if end.isdigit() else None
+    tail = json.dumps(end, ensure_ascii=False)[1:-1]
     places = [
         place
         for split, path in files.items()
