@@ -35,7 +35,7 @@ from .run.seen import find_seen, read_seen, times_seen
 from .run.suspects import rows_of_run, suspects, times
 
 SHOWN = 20  # rows of the list of the worst
-TEXT = 60  # characters of an answer beside them
+TEXT = 42  # characters of an answer beside them: a line of the table each
 
 
 # -- One row ----------------------------------------------------------------------------------------------------------
