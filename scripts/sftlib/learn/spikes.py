@@ -16,6 +16,7 @@ Worst bug: a corrupt row that passes for an ordinary one (tests/learn/test_spike
 from __future__ import annotations
 
 import math
+import statistics
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -91,7 +92,7 @@ class Watch:
 
     def _above(self, name: str, value: float | None) -> Above | None:
         before = self._before[name]
-        if value is None or len(before) < WARM_UP:
+        if value is None or len(before) < WARM_UP or value <= FLOOR[name] * statistics.median(before):
             return None
         if name == "grad_norm":
             usual, limit = map(math.exp, usual_and_limit([math.log(max(norm, TINY)) for norm in before], SPREADS))
@@ -108,7 +109,7 @@ class Watch:
     def _usual_loss(self, step: SeenStep) -> float:
         """What each row of the step is compared with."""
         before = self._before["loss"]
-        return usual_and_limit(before, SPREADS)[0] if before else step.loss or 0.0
+        return statistics.median(before) if before else step.loss or 0.0
 
 
 def _blamed(rows: Sequence[SeenRow], limit: float) -> int:
