@@ -33,7 +33,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
             tmp_path / "rejected.jsonl",
             [
                 {"source": "data/raw/faq.jsonl:9", "reason": "empty answer", "detail": "", "seen": "{}"},
-                {"source": "data/raw/sums.csv:1", "reason": "duplicate", "detail": "equal to data/raw/faq.jsonl:3", "seen": ""},
+                {"source": "data/raw/sums.csv:1", "reason": "duplicate", "detail": "equal to data/raw/faq.jsonl:3"},
             ],
         ),
     }  # fmt: skip
@@ -121,5 +121,6 @@ def test_any_source_finds_its_own_row(tmp_path_factory, name, line) -> None:
     folder = tmp_path_factory.mktemp("rows")
     sources = [f"data/{name}:{n}" for n in range(1, 31)]
     path = write(folder / "train.jsonl", [stored(source, source) for source in sources])
-    [place] = find_rows({"train": path}, f"data/{name}:{line}")
-    assert place == Place(f"data/{name}:{line}", "train", f"{path.as_posix()}:{line}", stored(f"data/{name}:{line}", f"data/{name}:{line}"))  # fmt: skip
+    source = f"data/{name}:{line}"
+    [place] = find_rows({"train": path}, source)
+    assert place == Place(source, "train", f"{path.as_posix()}:{line}", stored(source, source))

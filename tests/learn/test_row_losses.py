@@ -12,10 +12,15 @@ from test_replay import Shortage, card_of
 from test_resume import StopAt
 from tiny_training import llama, make_rows, with_lora
 from torch import nn
+from transformers import TrainerControl, TrainerState
 
 from sftlib.learn.checkpoints import newest_checkpoint
 from sftlib.learn.fitting import fit
 from sftlib.learn.losses import nll_of_rows
+from sftlib.learn.row_losses import RowLosses
+from sftlib.learn.spikes import Above, Spike
+from sftlib.run.folder import RunFolder
+from sftlib.run.seen import SeenRow
 from sftlib.tokens.examples import Example
 
 
@@ -112,3 +117,28 @@ def test_a_loss_that_is_not_finite_is_null_and_only_of_its_row(make_trainer) -> 
     assert (step["loss"], step["grad_norm"]) == (None, None)
     assert {loss for _, loss, _ in step["rows"]} == {None}
     assert not trainer.run.spikes.exists()
+
+
+def test_the_text_of_a_pair_is_what_is_given_and_the_answer(tmp_path) -> None:
+    run = RunFolder(tmp_path, "run")
+    run.path.mkdir()
+    told = RowLosses(run, decode=lambda ids: " ".join(map(str, ids)))
+    inputs = {
+        "sources": ["a:1", "a:2"],
+        "input_ids": torch.tensor([[5, 6, 7], [8, 9, 0]]), "attention_mask": torch.tensor([[1, 1, 1], [1, 1, 0]]),
+        "decoder_input_ids": torch.tensor([[0, 3], [0, 4]]), "labels": torch.tensor([[3, 1], [1, -100]]),
+    }  # fmt: skip
+    told.count(inputs, torch.tensor([-1.0, -3.0, -9.0]), torch.tensor([0, 0, 1]))
+    told._tell(Spike(3, {"loss": Above(5.0, 1.0, 2.0)}, [SeenRow("a:2", 9.0, 1), SeenRow("a:1", 2.0, 2)], 1))
+    [spike] = lines(run.spikes)
+    assert [(row["source"], row["text"]) for row in spike["rows"]] == [("a:2", "8 9\n1"), ("a:1", "5 6 7\n3 1")]
+    assert spike["above"] == {"loss": {"value": 5.0, "usual": 1.0, "limit": 2.0}}
+
+
+def test_without_a_token_to_train_a_row_is_not_seen(tmp_path) -> None:
+    run = RunFolder(tmp_path, "run")
+    run.path.mkdir()
+    told = RowLosses(run, decode=str)
+    told.count({"sources": ["a:1", "a:2", ""]}, torch.tensor([-2.0]), torch.tensor([1]))
+    told.on_pre_optimizer_step(None, TrainerState(), TrainerControl())
+    assert lines(run.seen) == [{"step": 1, "loss": 2.0, "grad_norm": None, "rows": [["a:2", 2.0, 1]]}]
