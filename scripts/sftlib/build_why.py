@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,10 @@ from .chat.lookup import LEFT_OUT, Place, equal_rows, find_rows, raw_row
 from .chat.provenance import row_of
 from .chat.rows import Rejected, RowError, clip, to_text
 from .chat.splitting import SPLITS
+from .chat.stored import stored_row
 from .config.schema import Config
 from .errors import DataError, SftError
-from .files import numbered_lines, read_json, sha256_file, write_jsonl
+from .files import numbered_lines, read_json, sha256_file
 from .run.blocklist import DEFAULT, add_to_blocklist
 from .run.folder import RunFolder
 from .run.inputs import find_split
@@ -109,27 +109,18 @@ def _tell_tokens(config: Config, places: Sequence[Place]) -> None:
         return
     for place in places:
         _chapter(f"Its tokens: {place.where}")
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"{place.split}.jsonl"
-            write_jsonl(path, [place.row])
-            # A refused row is told about, not counted; and its cache is no part of the training's.
-            data = config.data.model_copy(update={"max_rejected": 0.0})
-            train = config.train.model_copy(update={"output_dir": folder})
-            alone = config.model_copy(update={"data": data, "train": train})
-            try:
-                encoded = build_examples.encode_split(alone, text, place.split, path)
-            except DataError as error:
-                console.result(f"It is not trained: {error.seen}")
-                continue
-            for name, whole in encoded.sets.items():
-                kept, report = build_examples.within_lengths(config, name, whole)
-                for example in kept or whole:
-                    console.result(
-                        f"{example.source}: {len(example.input_ids)} tokens, {example.supervised} supervised"
-                    )
-                    console.coloured((text.tokenizer.decode(ids), trained) for ids, trained in showing.pieces(example))
-                for loss in report.losses() or [f"whole, as it has no more than {report.limit}."]:
-                    console.result(f"Length: {loss}")
+        row = stored_row(json.dumps(place.row), place.where)
+        try:
+            examples, report = build_examples.examples_of(config, text, place.row.get("dataset", ""), [row])
+        except DataError as error:
+            console.result(f"It is not trained: {error.seen}")
+            continue
+        for example in examples:
+            cut = "" if example.is_complete else ", cut off"
+            console.result(f"{example.source}: {len(example.input_ids)} tokens, {example.supervised} trained{cut}")
+            console.coloured((text.tokenizer.decode(ids), trained) for ids, trained in showing.pieces(example))
+        for loss in report.losses() or [f"whole, as it has no more than {report.limit}."]:
+            console.result(f"Length: {loss}")
 
 
 def _tell_losses(config: Config, places: Sequence[Place], run: RunFolder | None) -> None:
