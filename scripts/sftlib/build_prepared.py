@@ -131,7 +131,7 @@ def show_rows(config: Config, count: int) -> None:
             for message in conversation.messages:
                 flag = "" if message.is_trained else " (train: false)"
                 console.result(f"{message.role:<10} {message.content}{flag}")
-            _show_tokens(build_examples.examples_of(config, text, raw_set.name, [conversation])[0], text)
+            _show_tokens(build_examples.examples_of(config, text, raw_set.name, [conversation])[1], text)
 
 
 def _read(config: Config, raw_set: RawSet, row: RawRow) -> Conversation | None:

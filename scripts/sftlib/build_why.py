@@ -111,11 +111,11 @@ def _tell_tokens(config: Config, places: Sequence[Place]) -> None:
         _chapter(f"Its tokens: {place.where}")
         row = stored_row(json.dumps(place.row), place.where)
         try:
-            examples, report = build_examples.examples_of(config, text, place.row.get("dataset", ""), [row])
+            whole, kept, report = build_examples.examples_of(config, text, place.row.get("dataset", ""), [row])
         except DataError as error:
             console.result(f"It is not trained: {error.seen}")
             continue
-        for example in examples:
+        for example in kept or whole:
             cut = "" if example.is_complete else ", cut off"
             console.result(f"{example.source}: {len(example.input_ids)} tokens, {example.supervised} trained{cut}")
             console.coloured((text.tokenizer.decode(ids), trained) for ids, trained in showing.pieces(example))
