@@ -68,8 +68,8 @@ def test_the_life_of_a_row(project, capsys):
     said = why(capsys, "--row", "sums.jsonl:5")
     chapters = re.findall(r"^== (.*)", said, re.M)
     assert chapters[0] == "The raw row: raw/sums.jsonl:5"
-    assert "  question: What is 4?\n  answer: Step 1: add them. Answer: yes.\n  id: 4\n" in said
-    assert "Taken for question/answer, as it has 'question' and 'answer'. Fields left out: id." in said
+    assert "question: What is 4?\nanswer: Step 1: add them. Answer: yes.\nid: 4\n" in said
+    assert "read as    question/answer: has 'question' and 'answer'\nleft out   id\n" in said
     assert chapters[1] == "What became of it"
     assert "In the train split: data/processed/train.jsonl:5\n" in said
     assert f"Equal to it, and left out for that: raw/sums.jsonl:{DUPLICATE}" in said
@@ -93,7 +93,7 @@ def test_rows_that_were_left_out_and_rows_that_are_unknown(project, capsys):
     assert "Left out (data/processed/rejected.jsonl:1): duplicate. equal to raw/sums.jsonl:5" in said
     assert "Its tokens" not in said
     said = why(capsys, "--row", f"sums.jsonl:{EMPTY}")
-    assert "It cannot be used: empty answer" in said
+    assert "rejected   empty answer: message 2 of user, assistant" in said
     assert call("why", "--row", "sums.jsonl:99", settings=SPLIT) == 3
     told = " ".join(capsys.readouterr().err.split())
     assert "No row is called sums.jsonl:99" in told
@@ -104,6 +104,20 @@ def test_a_row_that_is_too_long_and_one_that_cannot_be_rendered(project, capsys)
     said = why(capsys, "--row", "sums.jsonl:5", settings=(*SPLIT, "model.max_seq_len=8"))
     assert "Length: 1 of 1 rows is longer than 8 tokens (model.max_seq_len) and dropped: raw/sums.jsonl:5." in said
     assert "«Step 1: add them. Answer: yes.<|im_end|>»" in said
+
+
+def test_the_chunks_of_a_row_that_was_split(project, capsys):
+    path = Path("data/processed/train.jsonl")
+    rows = rows_of(path)
+    rows[4]["assistant"] = " ".join(f"Sentence number {n} says yes." for n in range(8))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = why(capsys, "--row", "sums.jsonl:5#2", settings=(*SPLIT, "model.max_seq_len=64", "data.truncation=split"))
+    chunks = re.findall(r"^tokens     raw/sums.jsonl:5#(\d): \d+, \d+ trained(, cut off)?$", said, re.M)
+    assert [int(number) for number, _ in chunks] == list(range(1, len(chunks) + 1))
+    assert len(chunks) > 1
+    assert [bool(cut) for _, cut in chunks] == [True] * (len(chunks) - 1) + [False]
+    assert said.count("<|im_end|>»") == 1
+    assert "and split into" in said
 
 
 def test_rendered_rows_and_rows_by_hand(project, capsys):
@@ -127,6 +141,16 @@ def test_the_rows_that_stand_out_go_to_the_blocklist_once(project, capsys):
     assert Path("data/blocklist.txt").read_text().splitlines() == lines
     assert why(capsys, "--blocklist", "--row", "sums.jsonl:5", "--out", "mine.txt").startswith("raw/sums.jsonl:5 ")
     assert Path("mine.txt").read_text() == "# named by hand\nraw/sums.jsonl:5\n"
+
+
+def test_what_is_on_the_blocklist_is_left_out_and_said_so(project, capsys):
+    blocked = (*SPLIT, "data.blocklist=data/blocklist.txt")
+    assert call("why", "--blocklist", settings=SPLIT) == 0
+    assert call("process_data", settings=blocked) == 0
+    left = {row["source"] for row in rows_of("data/processed/train.jsonl")}
+    assert left == {f"raw/sums.jsonl:{line}" for line in range(1, 41) if line not in PLANTED}
+    said = why(capsys, "--row", f"sums.jsonl:{PLANTED[0]}", settings=blocked)
+    assert "on the blocklist. data/blocklist.txt lists it" in said
 
 
 def test_another_run_and_no_run(project, capsys):

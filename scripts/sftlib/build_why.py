@@ -18,22 +18,23 @@ from pathlib import Path
 from typing import Any
 
 from . import console
-from .chat.cleaning import clean
-from .chat.formats import detect, to_conversation
+from .build_prepared import read_row, show_tokens
+from .chat.blocklist import add_to_blocklist
+from .chat.dealing import SPLITS
 from .chat.lookup import LEFT_OUT, Place, equal_rows, find_rows, raw_row
 from .chat.provenance import row_of
-from .chat.rows import Rejected, RowError, clip, to_text
-from .chat.splitting import SPLITS
+from .chat.raw_sets import RawSet, raw_sets
+from .chat.rows import Rejected, clip, to_text
 from .chat.stored import stored_row
 from .config.schema import Config
 from .errors import DataError, SftError
 from .files import numbered_lines, read_json, sha256_file
-from .run.blocklist import DEFAULT, add_to_blocklist
 from .run.folder import RunFolder
 from .run.inputs import find_split
 from .run.seen import find_seen, read_seen, times_seen
 from .run.suspects import rows_of_run, suspects, times
 
+BLOCKLIST = "data/blocklist.txt"  # where the config names none
 SHOWN = 20  # rows of the list of the worst
 TEXT = 42  # characters of an answer beside them: a line of the table each
 
@@ -68,21 +69,16 @@ def _tell_raw(config: Config, source: str, places: Sequence[Place]) -> None:
         console.result(f"{row.reason}: {row.detail}\n{row.seen}")
         return
     for name, value in row.value.items():
-        console.result(f"  {name}: {to_text(value)}")
-    name = next((place.row.get("dataset", "") for place in places), "")
-    own = config.data.datasets[name].columns if name in config.data.datasets else {}
-    try:
-        format = detect(row.value, {**config.data.columns, **own})
-        _, changes = clean(to_conversation(row.value, format, source))
-    except RowError as error:
-        console.result(f"It cannot be used: {error}")
-        return
-    unused = format.left_out(row.value)
-    console.result(
-        f"Taken for {format.name}, as it {clip(format.reason)}."
-        + (f" Repaired: {', '.join(changes)}." if changes else "")
-        + (f" Fields left out: {', '.join(unused)}." if unused else "")
-    )
+        console.result(f"{name}: {to_text(value)}")
+    read_row(config, _set_of(config, places[0], source), row)
+
+
+def _set_of(config: Config, place: Place, source: str) -> RawSet:
+    """The data set that a row is of: by its name, or, where it was left out, by its file."""
+    sets, file = raw_sets(config.data), Path(source.rpartition(":")[0])
+    named = [one for one in sets if one.name == place.row.get("dataset", "")]
+    there = [one for one in sets if any(path in (file, *file.parents) for path in map(Path, one.paths))]
+    return (named or there or sets)[0]
 
 
 def _tell_places(places: Sequence[Place], equal: Sequence[str]) -> None:
@@ -99,7 +95,6 @@ def _tell_places(places: Sequence[Place], equal: Sequence[str]) -> None:
 
 def _tell_tokens(config: Config, places: Sequence[Place]) -> None:
     from . import build, build_examples
-    from .tokens import showing
 
     try:
         text = build.load_text(config)
@@ -115,10 +110,7 @@ def _tell_tokens(config: Config, places: Sequence[Place]) -> None:
         except DataError as error:
             console.result(f"It is not trained: {error.seen}")
             continue
-        for example in kept or whole:
-            cut = "" if example.is_complete else ", cut off"
-            console.result(f"{example.source}: {len(example.input_ids)} tokens, {example.supervised} trained{cut}")
-            console.coloured((text.tokenizer.decode(ids), trained) for ids, trained in showing.pieces(example))
+        show_tokens(kept or whole, text)
         for loss in report.losses() or [f"whole, as it has no more than {report.limit}."]:
             console.result(f"Length: {loss}")
 
@@ -167,7 +159,7 @@ def show_worst(config: Config, run: str | None) -> None:
 
 def block(config: Config, run: str | None, row: str | None, out: str | None) -> None:
     """Add rows to the blocklist: the one that is named, or those that stand out in a run."""
-    path = Path(out or config.data.blocklist or DEFAULT)
+    path = Path(out or config.data.blocklist or BLOCKLIST)
     if row is None:
         found = _run(config, run)
         reasons = {}
@@ -183,7 +175,7 @@ def block(config: Config, run: str | None, row: str | None, out: str | None) -> 
     for source in new:
         console.result(f"{source}  {reasons[source]}")
     known = len(reasons) - len(new)
-    console.note(f"{len(new)} rows added to {path}" + (f", {known} were there." if known else "."))
+    console.note(f"{len(new)} rows added to {path}" + (f"; {known} were there, or have no line." if known else "."))
     if str(path) != config.data.blocklist:
         console.note(f"To leave them out: data.blocklist: {path} in the config, then make process")
 
