@@ -15,6 +15,8 @@
 #: DEBUG      rows of each data set that `prepare` shows     DEBUG=2
 #: STYLE      rule for `style` and `full-pipeline`           STYLE="Answer in one sentence."
 #: LIMIT      rows that are evaluated                        LIMIT=50
+#: ROW        row that `why` and `blocklist` are about         ROW=faq.jsonl:17
+#: OUT        file that `blocklist` adds to                   OUT=data/blocklist.txt
 #: ADAPTER    adapter to use instead of the newest run's     ADAPTER=outputs/first-try/adapter
 #: PROMPT     one question for `infer`                       PROMPT="Why is the sky blue?"
 #: INPUT      file that `infer-batch` reads                  INPUT=questions.txt
@@ -186,6 +188,16 @@ train-unsloth-tb: tensorboard train-unsloth ## train-unsloth, with TensorBoard b
 
 stop: $(core) ## end the training in progress (or RUN=...) after its step, with a checkpoint to go on from
 	$(python) scripts/stop.py $(strip $(call common,$(base)) $(call option,RUN,--run))
+
+##@ Rows
+.PHONY: why blocklist
+
+why: $(core) ## the life of a row (ROW=faq.jsonl:17): raw, tokens, its losses; without ROW the worst rows of a run (RUN)
+	$(python) scripts/why.py $(strip $(call common,$(base)) $(splits) $(call option,ROW,--row) $(call option,RUN,--run))
+
+blocklist: $(core) ## add the rows that stand out in a run (RUN), or ROW, to those that `process` leaves out (OUT)
+	$(python) scripts/why.py $(strip $(call common,$(base)) $(splits) --blocklist $(call option,ROW,--row) \
+		$(call option,RUN,--run) $(call option,OUT,--out))
 
 ##@ Results
 .PHONY: eval eval-val eval-test eval-quick eval-full infer infer-batch infer-interactive merge merge-bf16 merge-test

@@ -92,12 +92,15 @@ def encode_split(config: Config, text: Text, name: str, path: Path) -> Encoded:
     return Encoded(path, digest, sets, text.tokenizer.bos_token_id)
 
 
-def examples_of(config: Config, text: Text, name: str, rows: Sequence[Row]) -> list[Example]:
-    """What a few rows of a data set become, without the cache."""
+def examples_of(
+    config: Config, text: Text, name: str, rows: Sequence[Row]
+) -> tuple[list[Example], list[Example], LengthReport]:
+    """What a few rows of a data set become, without the cache: before and after `drop` or `truncate`, and a report."""
     maker = _maker(config, text, name)
     remarks = Remarks()
     table = ExampleTable.made(maker.columns(rows, remarks, name), remarks)
-    return list(within_lengths(table, maker.limits)[0])
+    kept, report = within_lengths(table, maker.limits)
+    return list(table), list(kept), report
 
 
 def _maker(config: Config, text: Text, name: str) -> Maker:

@@ -125,16 +125,16 @@ def show_rows(config: Config, count: int) -> None:
                 console.result(f"rejected   {row.reason}: {row.detail}\n{row.seen}")
                 continue
             console.result(f"raw        {clip(compact_json(row.value))}")
-            conversation = _read(config, raw_set, row)
+            conversation = read_row(config, raw_set, row)
             if conversation is None:
                 continue
             for message in conversation.messages:
                 flag = "" if message.is_trained else " (train: false)"
                 console.result(f"{message.role:<10} {message.content}{flag}")
-            _show_tokens(build_examples.examples_of(config, text, raw_set.name, [conversation]), text)
+            show_tokens(build_examples.examples_of(config, text, raw_set.name, [conversation])[1], text)
 
 
-def _read(config: Config, raw_set: RawSet, row: RawRow) -> Conversation | None:
+def read_row(config: Config, raw_set: RawSet, row: RawRow) -> Conversation | None:
     """What `make process` makes of a row, said; None where that is nothing."""
     try:
         format = detect(row.value, raw_set.columns)
@@ -146,10 +146,13 @@ def _read(config: Config, raw_set: RawSet, row: RawRow) -> Conversation | None:
     console.result(f"read as    {why}")
     if changes:
         console.result(f"repaired   {', '.join(changes)}")
+    if unused := format.left_out(row.value):
+        console.result(f"left out   {', '.join(unused)}")
     return put_system(conversation, raw_set, config.seed)
 
 
-def _show_tokens(examples: Sequence[Example], text: Text) -> None:
+def show_tokens(examples: Sequence[Example], text: Text) -> None:
+    """Print examples, what is trained coloured."""
     if not examples:
         console.result("tokens     none: the row is left out, as it is too long or nothing of it is trained")
     for example in examples:

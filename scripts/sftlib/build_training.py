@@ -122,6 +122,7 @@ def _train(
         precision=precision.name, device=device.kind, seed=config.seed, train_set=splits["train"].examples,
         eval_set=validation.examples if validation else None, pad_id=text.tokenizer.pad_token_id,
         samples=_samples(config, text, model, validation, launch), settings=settings, remember=batch.remember,
+        decode=text.tokenizer.decode,
     )  # fmt: skip
     checkpoint = choose_checkpoint(config.train.resume, run.path) if launch.is_first else None
     report = fit(trainer, processes.first_says(checkpoint))

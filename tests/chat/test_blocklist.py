@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sftlib.chat.blocklist import Blocklist
+from sftlib.chat.blocklist import Blocklist, add_to_blocklist
 from sftlib.errors import DataError
 
 
@@ -51,3 +51,27 @@ def test_what_is_no_source(tmp_path):
 def test_no_such_file(tmp_path):
     with pytest.raises(DataError, match="no such blocklist"):
         Blocklist.read(tmp_path / "nowhere.txt")
+
+
+A, B = "data/raw/faq.jsonl:17", "data/raw/faq.jsonl:4"
+
+
+def test_each_source_that_is_added_has_its_reason_before_it(tmp_path):
+    path = tmp_path / "data" / "blocklist.txt"
+    assert add_to_blocklist(path, {A: "loss 7.4 a token,\n usual are 1.2", B: "named by hand"}) == [A, B]
+    assert path.read_text() == f"# loss 7.4 a token, usual are 1.2\n{A}\n# named by hand\n{B}\n"
+    assert all(Blocklist.read(path).has(source) for source in (A, B))
+
+
+def test_no_row_is_added_twice_and_no_line_is_lost(tmp_path):
+    path = tmp_path / "blocklist.txt"
+    path.write_text("# mine\n  faq.jsonl:17  # by its name\nother.jsonl:1")  # without a line end
+    assert add_to_blocklist(path, {A: "again", B: "new"}) == [B]
+    assert add_to_blocklist(path, {A: "again", B: "again"}) == []
+    assert path.read_text() == f"# mine\n  faq.jsonl:17  # by its name\nother.jsonl:1\n# new\n{B}\n"
+
+
+def test_of_nothing_new_there_is_no_file(tmp_path):
+    assert add_to_blocklist(tmp_path / "blocklist.txt", {}) == []
+    assert add_to_blocklist(tmp_path / "blocklist.txt", {"somebody's own name": "why"}) == []
+    assert list(tmp_path.iterdir()) == []

@@ -116,6 +116,15 @@ LINES = {
     "merge-test RUN=none-of-this-name": [
         f"{{python}} scripts/merge_lora.py {BASE} --run 'none-of-this-name' --test"
     ],
+    "why ROW=faq.jsonl:17": [f"{{python}} scripts/why.py {BASE} --row 'faq.jsonl:17'"],
+    "why RUN=first DATA=rendered": [
+        f"{{python}} scripts/why.py {BASE} --set data.train_path=data/rendered/train.jsonl "
+        "--set data.val_path=data/rendered/val.jsonl --set data.test_path=data/rendered/test.jsonl --run 'first'"
+    ],
+    "blocklist": [f"{{python}} scripts/why.py {BASE} --blocklist"],
+    "blocklist RUN=first ROW=a.csv:2 OUT='my list.txt'": [
+        f"{{python}} scripts/why.py {BASE} --blocklist --row 'a.csv:2' --run 'first' --out 'my list.txt'"
+    ],
     "tensorboard": ["{python} scripts/tensorboard_server.py start --port 6006"],
     "tensorboard CONFIG=my-project/train.yaml": [
         "{python} scripts/tensorboard_server.py start --port 6006 --config 'my-project/train.yaml'"
@@ -146,7 +155,7 @@ PROMISED = [
     "eval-test", "eval-quick", "eval-full", "infer", "infer-batch", "infer-interactive", "download-model",
     "merge", "merge-bf16", "merge-test", "tensorboard", "tb-stop", "tb-clean", "tb-open", "clean", "lint",
     "test", "fuzz", "rehearse", "estimate", "estimate-verify", "install-unsloth", "verify-unsloth",
-    "bench", "bench-peers", "profile", "init", "convert-config", "templates",
+    "bench", "bench-peers", "profile", "init", "convert-config", "templates", "why", "blocklist",
 ]  # fmt: skip
 
 

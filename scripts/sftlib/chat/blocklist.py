@@ -8,6 +8,7 @@
     blocklist = Blocklist.read("blocklist.txt")
     blocklist.has("data/raw/faq.jsonl:4711")   ->  True
     blocklist.unmet()                          ->  ["faq.jsonl:90"], entries that no row was asked about
+    add_to_blocklist(path, {"data/raw/faq.jsonl:4": "loss 7.4, usual are 1.2"})
 
 Worst bug: another row left out (tests/chat/test_blocklist.py).
 """
@@ -15,10 +16,11 @@ Worst bug: another row left out (tests/chat/test_blocklist.py).
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import DataError
-from ..files import numbered_lines
+from ..files import append_text, numbered_lines
 from .provenance import row_of
 
 _ENTRY = re.compile(r".+:[0-9]+\Z")
@@ -66,3 +68,19 @@ class Blocklist:
     def unmet(self) -> list[str]:
         """The sources that no row came from."""
         return [entry for entries in self._by_name.values() for entry, is_met in entries.items() if not is_met]
+
+
+def add_to_blocklist(path: Path, reasons: Mapping[str, str]) -> list[str]:
+    """Append rows, each below a comment that says why, and return those that were not listed before.
+
+    What the file holds stays; a row that it lists already is not written again. A source that somebody gave a row by
+    hand, without a file and a line, cannot be listed.
+    """
+    listed = Blocklist.read(path) if path.is_file() else Blocklist([])
+    new = [source for source in reasons if _ENTRY.match(source) and not listed.has(source)]
+    if new:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ends_in_a_line = path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n")
+        lines = [f"# {' '.join(reasons[source].split())}\n{source}\n" for source in new]
+        append_text(path, ("\n" if ends_in_a_line else "") + "".join(lines))
+    return new

@@ -94,7 +94,7 @@ def iterate_split(path: Path) -> Iterator[Row]:
     name, number = path.as_posix(), 0
     try:
         for number, line in numbered_lines(require_split(path)):
-            yield _row(line, f"{name}:{number}")
+            yield stored_row(line, f"{name}:{number}")
     except UnicodeDecodeError as error:
         raise DataError(
             f"Byte 0x{error.object[error.start]:02x} after line {number} is not UTF-8.",
@@ -104,7 +104,8 @@ def iterate_split(path: Path) -> Iterator[Row]:
         ) from None
 
 
-def _row(line: str, where: str) -> Row:
+def stored_row(line: str, where: str) -> Row:
+    """The row of a line of a split. DataError when it is none."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
