@@ -22,27 +22,82 @@ VALUES = st.sampled_from(
      "steps", "no", "auto", "train[:80%]", "1e400", "[{a: b}]", "org/x", "all", "4", "a.jsonl", "!!int 3", "ä", "100"]
 )  # fmt: skip
 BATCH = [
-    *(
-        "micro_batch_size gradient_accumulation_steps batch_size warmup_steps eval_steps evals_per_epoch "
-        "save_steps eval_strategy save_strategy bf16 fp16 optimizer lr_scheduler adapter lora_r "
-        "lora_target_modules load_in_4bit val_set_size chat_template chat_template_jinja datasets "
-        "sample_packing flash_attention gradient_checkpointing special_tokens plugins "
-    ).split(),
+    *[
+        "micro_batch_size",
+        "gradient_accumulation_steps",
+        "batch_size",
+        "warmup_steps",
+        "eval_steps",
+        "evals_per_epoch",
+        "save_steps",
+        "eval_strategy",
+        "save_strategy",
+        "bf16",
+        "fp16",
+        "optimizer",
+        "lr_scheduler",
+        "adapter",
+        "lora_r",
+        "lora_target_modules",
+        "load_in_4bit",
+        "val_set_size",
+        "chat_template",
+        "chat_template_jinja",
+        "datasets",
+        "sample_packing",
+        "flash_attention",
+        "gradient_checkpointing",
+        "special_tokens",
+        "plugins",
+    ],
 ]
 ROWS = [
-    *(
-        "type split name data_files field_messages message_property_mappings roles roles_to_train "
-        "message_field_training chat_template conversation "
-    ).split(),
+    *[
+        "type",
+        "split",
+        "name",
+        "data_files",
+        "field_messages",
+        "message_property_mappings",
+        "roles",
+        "roles_to_train",
+        "message_field_training",
+        "chat_template",
+        "conversation",
+    ],
     *DATASET_REFUSED,
 ]
 FACTORY = [
-    *(
-        "stage dataset dataset_dir val_size finetuning_type quantization_bit lora_rank lora_target template "
-        "cutoff_len max_samples packing neat_packing mix_strategy interleave_probs report_to "
-        "per_device_train_batch_size eval_strategy eval_steps warmup_steps optim flash_attn max_steps bf16 "
-        "enable_thinking default_system early_stopping_steps save_strategy "
-    ).split(),
+    *[
+        "stage",
+        "dataset",
+        "dataset_dir",
+        "val_size",
+        "finetuning_type",
+        "quantization_bit",
+        "lora_rank",
+        "lora_target",
+        "template",
+        "cutoff_len",
+        "max_samples",
+        "packing",
+        "neat_packing",
+        "mix_strategy",
+        "interleave_probs",
+        "report_to",
+        "per_device_train_batch_size",
+        "eval_strategy",
+        "eval_steps",
+        "warmup_steps",
+        "optim",
+        "flash_attn",
+        "max_steps",
+        "bf16",
+        "enable_thinking",
+        "default_system",
+        "early_stopping_steps",
+        "save_strategy",
+    ],
 ]
 INFO = [
     "file_name",
