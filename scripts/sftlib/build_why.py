@@ -121,10 +121,8 @@ def _tell_losses(config: Config, places: Sequence[Place], run: RunFolder | None)
         console.result("No run has seen it yet: make train")
         return
     sources = {row_of(place.source) for place in places}
-    steps = list(read_seen(run))
-    chunks = {row.source for step in steps for row in step.rows if row_of(row.source) in sources}
-    sights = times_seen(steps, sorted(chunks))
-    _chapter(f"Its losses in the run {run.name}: seen {times(len(sights))} in {len(steps)} steps")
+    sights, steps = times_seen(read_seen(run), lambda source: row_of(source) in sources)
+    _chapter(f"Its losses in the run {run.name}: seen {times(len(sights))} in {steps} steps")
     rows = [
         (sight.step, sight.row.source, sight.row.loss, sight.loss, f"{sight.place} of {sight.rows}", sight.row.tokens)
         for sight in sights

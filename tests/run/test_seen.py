@@ -43,9 +43,11 @@ def test_the_times_that_a_row_was_seen() -> None:
         step(2, ("a:3", 1.0, 8)),
         step(3, ("a:2", 0.5, 8), ("a:4", 0.4, 8), ("a:1", 0.2, 8), loss=0.4),
     ]
-    sights = times_seen(steps, ["a:1"])
+    sights, count = times_seen(steps, lambda source: source == "a:1")
+    assert count == 3
     assert [(s.step, s.row.loss, s.loss, s.place, s.rows) for s in sights] == [(1, 3.0, 2.0, 1, 2), (3, 0.2, 0.4, 3, 3)]
-    assert times_seen(steps, ["a:9"]) == []
+    assert times_seen(steps, lambda source: False) == ([], 3)
+    assert times_seen([], lambda source: True) == ([], 0)
 
 
 def test_rows_of_a_run_are_compared_with_the_steps_around_them() -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -98,17 +98,17 @@ def find_seen(root: Path, name: str | None = None) -> RunFolder | None:
     return RunFolder(root, name or max(found, key=found.__getitem__)) if found else None
 
 
-def times_seen(steps: Iterable[SeenStep], sources: Sequence[str]) -> list[Sight]:
-    """Each time that one of the rows was seen, in order."""
-    wanted = set(sources)
-    sights = []
+def times_seen(steps: Iterable[SeenStep], is_meant: Callable[[str], bool]) -> tuple[list[Sight], int]:
+    """Each time that a row which is meant, by its source, was seen; and how many steps there were."""
+    sights, count = [], 0
     for step in steps:
-        if wanted.isdisjoint(row.source for row in step.rows):
+        count += 1
+        if not any(is_meant(row.source) for row in step.rows):
             continue
         for place, row in enumerate(worst_first(step.rows, step.loss or 0.0), 1):
-            if row.source in wanted:
+            if is_meant(row.source):
                 sights.append(Sight(step.step, row, step.loss, place, len(step.rows)))
-    return sights
+    return sights, count
 
 
 def rounded(value: float | None) -> float | None:
