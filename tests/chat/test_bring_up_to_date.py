@@ -69,7 +69,7 @@ def test_what_was_edited_is_kept_loudly(project, capsys):
     assert not bring_up_to_date(load_config("sets.yaml"))
     assert train() == edited
     said = capsys.readouterr().err
-    assert "data/processed/train.jsonl was edited by hand" in said
+    assert "Used as edited by hand: data/processed/train.jsonl" in said
     Path("data/processed/test.jsonl").unlink()
     assert not bring_up_to_date(load_config("one.yaml"))
     assert train() == edited
