@@ -30,7 +30,7 @@ NAMED = 3  # changes that are named
 
 def process(config: Config, raw_paths: Sequence[str] | None = None, out_dir: str | Path | None = None) -> ProcessReport:
     """Raw data to processed splits; paths that are not given are the config's."""
-    with _file_errors():
+    with file_errors():
         return processing.process(config.data, config.seed, raw_paths, out_dir or config.data.processed_dir)
 
 
@@ -88,7 +88,7 @@ def put_style(config: Config, rule: str | None = None, mode: str | None = None) 
     """Processed splits to styled ones; for each the number of rows, and of changed ones."""
     given = {key: value for key, value in (("rule", rule), ("mode", mode)) if value is not None}
     section = config.data.style.model_copy(update=given)
-    with _file_errors():
+    with file_errors():
         return style.style_splits(section, config.data.processed_dir, config.data.style_dir)
 
 
@@ -102,7 +102,7 @@ def render_splits(
 ) -> dict[str, RenderedCounts]:
     """Processed or styled splits to the text of the model in `model_folder`; what became of each."""
     template = choose_template(config.data.template_path, *read_model_template(model_folder), kind=config.model.type)
-    with _file_errors():
+    with file_errors():
         return rendered_files.render_splits(
             _folder_of(config, source_kind), config.data.rendered_dir, template, config.data.loss_on
         )
@@ -113,7 +113,7 @@ def _folder_of(config: Config, source_kind: str) -> str:
 
 
 @contextlib.contextmanager
-def _file_errors() -> Iterator[None]:
+def file_errors() -> Iterator[None]:
     """A full disk, a folder without permission, a file where a folder should be: an error with words."""
     try:
         yield
