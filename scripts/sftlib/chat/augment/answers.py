@@ -56,5 +56,5 @@ class AnswerStore:
     def _unusable(self, error: sqlite3.Error) -> MachineError:
         return MachineError(
             f"The store of answers cannot be used: {error}.", where=str(self.path),
-            cure="Look at free space and permissions there. A damaged file can be deleted; its answers are asked again.",
+            cure="Look at free space and permissions there. A damaged file can be deleted: it is asked for again.",
         )  # fmt: skip

@@ -18,7 +18,6 @@ from typing import Any
 from ...files import sha256_text
 from ..cleaning import clean_text
 from ..conversation import Conversation
-from ..splitting import fold
 from .tags import found_in
 
 CUT_OFF, EMPTY, UNCHANGED, TAGGED, WITHHELD = (
@@ -101,4 +100,4 @@ def _fault(before: str, text: str, finish: str) -> str | None:
         return EMPTY
     if found_in(text):
         return TAGGED
-    return UNCHANGED if fold(text) == fold(before) else None
+    return UNCHANGED if text.split() == before.split() else None

@@ -22,7 +22,7 @@ from ..sentences import sentences
 
 HEADING_CHARS = 80  # a question longer than this is no heading
 LEAST_ITEMS = 3  # of lists without a counting word; two clauses joined by a semicolon are a sentence
-_MARKDOWN = re.compile(r"^[ \t]*(#{1,6}\s|[-*+•]\s|\d{1,3}[.)]\s|\||>|```|~~~)", re.M)
+_MARKDOWN = re.compile(r"^[ \t]*(?:#{1,6}\s|[-*+•]\s|\||>|```|~~~|1[.)]\s[^\n]*\n\s*2[.)]\s)", re.M)
 _COUNTED = re.compile(r"(?:(?<=\n)|(?<=[.!?:;] )|(?<=\A))([^\W\d_]{2,15}) (\d{1,2})(?=[:.]\s)")
 _NUMBER = re.compile(r"(?:(?<=\A)|(?<=\s))(\d{1,2})[.)] (?=[^\W\d])")
 _ORDINALS = (  # what opens an enumeration, and what goes on with it
@@ -121,7 +121,7 @@ def _listed(text: str, begins: Sequence[int], end: int, bullet: str) -> str | No
     """The text with the items that begin there as a list, what stands before and behind as paragraphs."""
     borders = [*begins, end]
     items = [text[borders[place] : borders[place + 1]].strip() for place in range(len(begins))]
-    if not all(items) or any("\n\n" in item for item in items):
+    if not all(re.search(r"\w", item) for item in items) or any("\n\n" in item for item in items):
         return None
     lines = "\n".join(bullet + item.replace("\n", "\n  ") for item in items)
     return "\n\n".join(part for part in (text[: borders[0]].strip(), lines, text[end:].strip()) if part)
