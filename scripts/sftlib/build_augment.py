@@ -2,7 +2,7 @@
 
     augment(config, ["faq.csv"], "data/raw/more.jsonl", Options(system=["Be brief."]))
 
-Worst bug: an option that does not arrive (tests/chat/augment/test_augment_script.py).
+Worst bug: an option that does not arrive (tests/chat/augmentation/test_augment_script.py).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 
 from . import console
 from .build_data import file_errors
-from .chat.augment.answers import AnswerStore
-from .chat.augment.augmenting import AugmentReport, augment_rows
-from .chat.augment.endpoint import Endpoint
-from .chat.augment.operations import CHANGED, CHOSEN, Operations
-from .chat.augment.pools import read_pool
-from .chat.augment.rewriting import Style
-from .chat.augment.turns import FOLLOW_UPS, characters, words
+from .chat.augmentation.answers import AnswerStore
+from .chat.augmentation.augmenting import AugmentReport, augment_rows
+from .chat.augmentation.endpoint import Endpoint
+from .chat.augmentation.operations import CHANGED, CHOSEN, Operations
+from .chat.augmentation.pools import read_pool
+from .chat.augmentation.rewriting import Style
+from .chat.augmentation.turns import FOLLOW_UPS, characters, words
 from .chat.readers import find_sources
 from .config.schema import Config
 from .errors import UsageError

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sftlib.chat.augment.answers import AnswerStore
-from sftlib.chat.augment.rewriting import Reply
+from sftlib.chat.augmentation.answers import AnswerStore
+from sftlib.chat.augmentation.rewriting import Reply
 from sftlib.errors import MachineError
 
 
@@ -31,8 +31,8 @@ def test_what_is_put_is_there(tmp_path):
 
 def test_a_kill_loses_nothing(tmp_path):
     code = (
-        "import os, signal, sys\nfrom sftlib.chat.augment.answers import AnswerStore\n"
-        "from sftlib.chat.augment.rewriting import Reply\n"
+        "import os, signal, sys\nfrom sftlib.chat.augmentation.answers import AnswerStore\n"
+        "from sftlib.chat.augmentation.rewriting import Reply\n"
         "with AnswerStore(sys.argv[1]) as store:\n"
         "    store.put('a', Reply('kept', 'stop'))\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from chat.augment.endpoint_server import completion, serving, shouted
-from chat.augment.rows import talk
+from chat.augmentation.endpoint_server import completion, serving, shouted
+from chat.augmentation.rows import talk
 
-from sftlib.chat.augment.answers import AnswerStore
-from sftlib.chat.augment.asking import Asked, from_store, gather
-from sftlib.chat.augment.chance import Chance
-from sftlib.chat.augment.endpoint import Endpoint
-from sftlib.chat.augment.operations import Operations
-from sftlib.chat.augment.rewriting import Style
+from sftlib.chat.augmentation.answers import AnswerStore
+from sftlib.chat.augmentation.asking import Asked, from_store, gather
+from sftlib.chat.augmentation.chance import Chance
+from sftlib.chat.augmentation.endpoint import Endpoint
+from sftlib.chat.augmentation.operations import Operations
+from sftlib.chat.augmentation.rewriting import Style
 from sftlib.errors import MachineError, UsageError
 
 STYLE = Style("m", "Shout.", 0.0)

@@ -8,7 +8,7 @@ go on as somebody else. Tags at the ends of an answer are left over from another
 behind one in the middle was said by somebody else, so the row is of no use.
 
 <think> and <tool_call> are none: models are meant to write them. `</s>` is one, though HTML strikes through with it.
-Worst bug: a mark of a shipped template that is not known here (tests/chat/augment/test_tags.py).
+Worst bug: a mark of a shipped template that is not known here (tests/chat/augmentation/test_tags.py).
 """
 
 from __future__ import annotations

@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
-from chat.augment.rows import talk, texts
+from chat.augmentation.rows import talk, texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import contents
 
-from sftlib.chat.augment.tags import found_in, tags_of, without_tags
+from sftlib.chat.augmentation.tags import found_in, tags_of, without_tags
 
 ROOT = Path(__file__).resolve().parents[3]
 TEMPLATES = sorted((ROOT / "chat_templates").glob("*.jinja"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sftlib.chat.augment.chance import Chance
+from sftlib.chat.augmentation.chance import Chance
 
 
 def test_shares_hold_and_purposes_do_not_hang_together():

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from chat.augment.rows import talk, texts
+from chat.augmentation.rows import talk, texts
 from hypothesis import assume, given, settings
 from strategies import conversations
 
-from sftlib.chat.augment.chance import Chance
-from sftlib.chat.augment.guard import FAMILIES, TABLE_ROWS, guarded, is_fit, table_rows
-from sftlib.chat.augment.tags import tags_of
+from sftlib.chat.augmentation.chance import Chance
+from sftlib.chat.augmentation.guard import FAMILIES, TABLE_ROWS, guarded, is_fit, table_rows
+from sftlib.chat.augmentation.tags import tags_of
 from sftlib.chat.cleaning import clean
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from chat.augment.rows import talk, texts
+from chat.augmentation.rows import talk, texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import conversations
 
-from sftlib.chat.augment.chance import Chance
-from sftlib.chat.augment.systems import MODES, from_pool, put_persona, put_system, system_of, variants
+from sftlib.chat.augmentation.chance import Chance
+from sftlib.chat.augmentation.systems import MODES, from_pool, put_persona, put_system, system_of, variants
 
 COOK = talk("2+2?", "4", system="You are a cook.")
 BARE = talk("2+2?", "4")

@@ -10,7 +10,7 @@
 The answers come first, so that all copies of a row share the one that was paid for. Chance is the row's own
 (chance.py): by what the row said before anything was done to it.
 Worst bug: an operation on other rows than its share says, or a change that nobody counts
-(tests/chat/augment/test_operations.py).
+(tests/chat/augmentation/test_operations.py).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ out: an address where nobody listens, a key that is not taken, a model that is n
 that are no chat completion concern their row alone.
 
 The key goes into the header of a request and nowhere else: it is blotted out of whatever a server sends back.
-Worst bug: a key in a message, a log or a file (tests/chat/augment/test_endpoint.py).
+Worst bug: a key in a message, a log or a file (tests/chat/augmentation/test_endpoint.py).
 """
 
 from __future__ import annotations

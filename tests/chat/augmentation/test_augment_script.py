@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from chat.augment.endpoint_server import completion, serving, shouted
+from chat.augmentation.endpoint_server import completion, serving, shouted
 from chat.conftest import jsonl
 
 SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "augment.py"

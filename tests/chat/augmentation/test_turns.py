@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from chat.augment.rows import talk, texts
+from chat.augmentation.rows import talk, texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import contents
 
-from sftlib.chat.augment.chance import Chance
-from sftlib.chat.augment.turns import FOLLOW_UPS, characters, split_answer, split_turns, words
+from sftlib.chat.augmentation.chance import Chance
+from sftlib.chat.augmentation.turns import FOLLOW_UPS, characters, split_answer, split_turns, words
 from sftlib.chat.conversation import Conversation, Message
 
 CODE = "Write this:\n\n```python\nx = 1\n\ny = 2\n```\n\nThen run it."

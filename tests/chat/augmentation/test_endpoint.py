@@ -8,10 +8,10 @@ import threading
 import time
 
 import pytest
-from chat.augment.endpoint_server import completion, serving
+from chat.augmentation.endpoint_server import completion, serving
 
-from sftlib.chat.augment.endpoint import Endpoint, Failure
-from sftlib.chat.augment.rewriting import Reply
+from sftlib.chat.augmentation.endpoint import Endpoint, Failure
+from sftlib.chat.augmentation.rewriting import Reply
 from sftlib.errors import DataError, MachineError, UsageError
 
 KEY = "sk-a-very-secret-key"

@@ -8,7 +8,7 @@ language to them but the data's. The fourth asks about the tags, in English, and
 
 The tags in the questions are spelled with blanks (`< | im_end | >`), never as they are: the tokenizer would read
 `<|im_end|>` in a question as the mark itself, so that the row would show the model a turn that ends in mid-question.
-Worst bug: a guard row that holds what it guards against (tests/chat/augment/test_guard.py).
+Worst bug: a guard row that holds what it guards against (tests/chat/augmentation/test_guard.py).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 
 A request does not say where it is sent, so that its key is the same for every address that serves the model. A row is
 taken with all its answers or stays as it was: half of it in another style would teach both.
-Worst bug: an answer that was cut off taken for a whole one (tests/chat/augment/test_rewriting.py).
+Worst bug: an answer that was cut off taken for a whole one (tests/chat/augmentation/test_rewriting.py).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 The rows are read twice, once to count and once to ask, so that memory holds keys and never rows. What is in the store
 is not asked for again; a killed command goes on where it was.
-Worst bug: a reply that is asked for twice (tests/chat/augment/test_asking.py).
+Worst bug: a reply that is asked for twice (tests/chat/augmentation/test_asking.py).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     read_pool("--system", ["Be brief.", "@systems.txt"])  ->  ("Be brief.", and one for each line of the file)
 
 A file has one text a line; where it has lines of `---`, these divide texts of several lines.
-Worst bug: a text with the file's name in it instead of the file's texts (tests/chat/augment/test_pools.py).
+Worst bug: a text with the file's name in it instead of the file's texts (tests/chat/augmentation/test_pools.py).
 """
 
 from __future__ import annotations

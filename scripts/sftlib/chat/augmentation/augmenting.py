@@ -7,7 +7,7 @@ whole or not at all, and the report of what became of every row.
 
 `source` is the row's own where it is a stored row, else its file and line; copies share it. `augmented` names the
 operations that changed the row and is not read by anything: to `make process` it is a field like others.
-Worst bug: a row that disappears (tests/chat/augment/test_augmenting.py).
+Worst bug: a row that disappears (tests/chat/augmentation/test_augmenting.py).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
     persona "You are a patient teacher."                  "Be kind."  ->  "You are a patient teacher.\\n\\nBe kind."
 
 The answers are not touched; a message that they do not follow teaches to ignore it.
-Worst bug: a variant that says the same as its row (tests/chat/augment/test_systems.py).
+Worst bug: a variant that says the same as its row (tests/chat/augmentation/test_systems.py).
 """
 
 from __future__ import annotations

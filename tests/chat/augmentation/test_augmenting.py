@@ -6,15 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
-from chat.augment.endpoint_server import completion, serving
+from chat.augmentation.endpoint_server import completion, serving
 from chat.conftest import jsonl, read_rows
 
-from sftlib.chat.augment.answers import AnswerStore
-from sftlib.chat.augment.augmenting import augment_rows
-from sftlib.chat.augment.endpoint import Endpoint
-from sftlib.chat.augment.operations import Operations
-from sftlib.chat.augment.rewriting import Style
-from sftlib.chat.augment.tags import found_in
+from sftlib.chat.augmentation.answers import AnswerStore
+from sftlib.chat.augmentation.augmenting import augment_rows
+from sftlib.chat.augmentation.endpoint import Endpoint
+from sftlib.chat.augmentation.operations import Operations
+from sftlib.chat.augmentation.rewriting import Style
+from sftlib.chat.augmentation.tags import found_in
 from sftlib.chat.readers import find_sources
 from sftlib.chat.stored import read_split
 from sftlib.errors import DataError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sftlib.chat.augment.pools import read_pool
+from sftlib.chat.augmentation.pools import read_pool
 from sftlib.errors import UsageError
 
 

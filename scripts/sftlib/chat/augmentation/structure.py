@@ -8,7 +8,7 @@
 
 Only Markdown and white space are put in: `plain` takes it out again and gives the words back, which is checked for each
 answer. Answers that hold Markdown already are left as they are, and so are those with nothing to list.
-Worst bug: a word changed (tests/chat/augment/test_structure.py).
+Worst bug: a word changed (tests/chat/augmentation/test_structure.py).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
         store.get(key)                              ->  Reply("Ahoy!", "stop"), or None
 
 SQLite, one row a reply, committed as it comes. Keys and replies only: no address, no key of anybody, no question.
-Worst bug: a reply lost by a kill (tests/chat/augment/test_answers.py).
+Worst bug: a reply lost by a kill (tests/chat/augmentation/test_answers.py).
 """
 
 from __future__ import annotations

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
-from chat.augment.rows import talk, texts
+from chat.augmentation.rows import talk, texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import contents
 
-from sftlib.chat.augment.structure import add_structure, plain, structured
+from sftlib.chat.augmentation.structure import add_structure, plain, structured
 from sftlib.chat.conversation import Conversation, Message
 
 

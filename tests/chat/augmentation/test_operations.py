@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from chat.augment.rows import talk, texts
+from chat.augmentation.rows import talk, texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import conversations
 
-from sftlib.chat.augment.operations import Counts, Operations, augmented
-from sftlib.chat.augment.rewriting import Style
-from sftlib.chat.augment.tags import tags_of
+from sftlib.chat.augmentation.operations import Counts, Operations, augmented
+from sftlib.chat.augmentation.rewriting import Style
+from sftlib.chat.augmentation.tags import tags_of
 from sftlib.errors import UsageError
 
 STEPS = talk("How?", "Step 1: Mix. Step 2: Bake.")

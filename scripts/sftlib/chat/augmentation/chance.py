@@ -8,7 +8,7 @@
 Every purpose draws for itself, so that adding one operation changes no draw of another. Rows that say the same fall
 alike. Hashes, not a generator: the draws are the same in every version of Python.
 Worst bug: draws that hang together, so that one operation takes only the rows of another
-(tests/chat/augment/test_chance.py).
+(tests/chat/augmentation/test_chance.py).
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from chat.augment.rows import talk, texts
+from chat.augmentation.rows import talk, texts
 
-from sftlib.chat.augment.rewriting import Reply, Style, key_of, requests_of, rewritten
+from sftlib.chat.augmentation.rewriting import Reply, Style, key_of, requests_of, rewritten
 from sftlib.chat.conversation import Conversation, Message
 
 STYLE = Style("m", "Shout.", 0.0)
