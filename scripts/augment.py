@@ -19,7 +19,7 @@ from sftlib import config, console
 def main(argv: Sequence[str] | None = None) -> int:
     """Augment."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="+", metavar="FILE", help="files, folders or hf:...")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="files, folders or hf:... (default: data.raw_path)")
     parser.add_argument("--out", required=True, metavar="F", help="JSON Lines file to write; F.report.json beside it")
     config.add_config_options(parser)
     more = {"action": "append", "default": []}

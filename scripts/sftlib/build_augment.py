@@ -65,6 +65,8 @@ class Options:
 def augment(config: Config, inputs: Sequence[str], out: str, options: Options) -> AugmentReport:
     """Augment the rows of `inputs` into `out`, and write the report beside it."""
     asked = _operations(config.seed, options)
+    raw = config.data.raw_path
+    inputs = list(inputs) or ([raw] if isinstance(raw, str) else raw)
     sources, skipped = find_sources(inputs, config.data.encoding)
     goal = Path(out)
     if any(source.path is not None and source.path.resolve() == goal.resolve() for source in sources):
@@ -82,7 +84,7 @@ def augment(config: Config, inputs: Sequence[str], out: str, options: Options) -
                     asked, goal, **rows, store=store, endpoint=endpoint, limit=options.limit,
                     max_failed=options.max_failed,
                 )  # fmt: skip
-        write_json(report_path(goal), {"inputs": list(inputs), "seed": asked.seed, **asdict(report)})
+        write_json(report_path(goal), {"inputs": inputs, "seed": asked.seed, **asdict(report)})
     return report
 
 
