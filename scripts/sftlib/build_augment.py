@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from . import console
-from .build_data import file_errors
 from .chat.augmentation.answers import AnswerStore
 from .chat.augmentation.augmenting import AugmentReport, augment_rows
 from .chat.augmentation.endpoint import Endpoint
@@ -25,7 +24,7 @@ from .chat.augmentation.turns import FOLLOW_UPS, characters, words
 from .chat.readers import find_sources
 from .config.schema import Config
 from .errors import UsageError
-from .files import write_json
+from .files import file_errors, write_json
 from .model.store import is_offline
 
 

@@ -8,8 +8,7 @@ Worst bug: a key of the config that does not arrive (tests/chat/test_data_script
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +20,8 @@ from .chat.processing import ProcessReport
 from .chat.rendered_files import RenderedCounts
 from .chat.templates import choose_template
 from .config.schema import Config
-from .errors import DataError, MachineError
+from .errors import DataError
+from .files import file_errors
 from .run.inputs import find_split
 from .units import some
 
@@ -110,16 +110,3 @@ def render_splits(
 
 def _folder_of(config: Config, source_kind: str) -> str:
     return config.data.style_dir if source_kind == "styled" else config.data.processed_dir
-
-
-@contextlib.contextmanager
-def file_errors() -> Iterator[None]:
-    """A full disk, a folder without permission, a file where a folder should be: an error with words."""
-    try:
-        yield
-    except OSError as error:
-        raise MachineError(
-            f"A file cannot be read or written: {error.strerror or error}.",
-            where=str(error.filename or ""),
-            cure="Look at free space and permissions there, or choose another folder.",
-        ) from error

@@ -14,11 +14,10 @@ from typing import Any
 
 from . import console
 from .build_augment import report_path
-from .build_data import file_errors
 from .chat import mixed_files
 from .chat.mixed_files import MixedSet, Wishes
 from .config.schema import Config
-from .files import sha256_file, write_json
+from .files import file_errors, sha256_file, write_json
 from .units import percent
 
 
