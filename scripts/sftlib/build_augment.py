@@ -17,7 +17,7 @@ from . import console
 from .chat.augmentation.answers import AnswerStore
 from .chat.augmentation.augmenting import AugmentReport, augment_rows
 from .chat.augmentation.endpoint import Endpoint
-from .chat.augmentation.operations import CHANGED, CHOSEN, Operations
+from .chat.augmentation.operations import CHANGED, CHOSEN, CUT, IN_ANSWER, SHARED, Operations
 from .chat.augmentation.pools import read_pool
 from .chat.augmentation.rewriting import Style
 from .chat.augmentation.turns import FOLLOW_UPS, characters, words
@@ -103,11 +103,24 @@ def show(report: AugmentReport) -> None:
         table += [(what, count)] if count else []
     console.table("Rows", ["what", "rows"], [*table, ("written", report.written)])
     done = [
-        (name, of.get(CHOSEN), of.get(CHANGED), ", ".join(f"{n} {what}" for what, n in of.items() if what not in MAIN))
-        for name, of in report.operations.items()
+        (
+            name,
+            *(of.get(what, 0) for what in MAIN),
+            ", ".join(f"{n} {what}" for what, n in of.items() if what not in MAIN),
+        )
+        for name in SHARED
+        if (of := report.operations.get(name))
     ]
     if done:
-        console.table("Operations", ["operation", CHOSEN, CHANGED, "besides"], done)
+        console.table("Operations", ["operation", *MAIN, "besides"], done)
+    tags = report.operations.get("tags", {})
+    if tags:
+        console.note(f"Rows with chat tags: {', '.join(f'{count} {what}' for what, count in tags.items())}.")
+    if kept := tags.get(IN_ANSWER, 0) - tags.get(CUT, 0) - report.left_out:
+        console.warn(
+            f"Rows whose answers hold literal chat tags, kept: {kept}. They teach a model to write them; take --tags "
+            "remove or drop."
+        )
     if (asked := report.asked) is not None:
         failed = ", ".join(f"{count} {why}" for why, count in asked.failed.items())
         row = (asked.needed, asked.known, asked.sent, asked.failures, asked.left, failed or "-")

@@ -31,7 +31,9 @@ def project(raw):
 
 
 def command(*arguments):
-    return [sys.executable, SCRIPT, "a.csv", "--config", "c.yaml", "--out", "out.jsonl", *map(str, arguments)]
+    files = ["b.jsonl"] if "b.jsonl" in arguments else ["a.csv"]
+    arguments = [one for one in arguments if one != "b.jsonl"]
+    return [sys.executable, SCRIPT, *files, "--config", "c.yaml", "--out", "out.jsonl", *map(str, arguments)]
 
 
 def run(*arguments, offline="", **environment):
@@ -61,6 +63,16 @@ def test_options_arrive(project):
     assert "persona" not in report["operations"]
     assert "guard rows" in done.stdout
     assert "make process RAW=out.jsonl" in done.stderr
+
+
+def test_tags_that_are_kept_are_warned_of(project):
+    project("b.jsonl", [{"frage": "a", "antwort": "b</s>"}, {"frage": "c", "antwort": "d"}])
+    done = run("b.jsonl", "--persona", "P.")
+    assert done.returncode == 0, done.stderr
+    assert "Rows whose answers hold literal chat tags, kept: 1." in done.stderr
+    done = run("b.jsonl", "--tags", "remove")
+    assert "Rows with chat tags: 1 in an answer, 1 cut off." in done.stderr
+    assert "warning" not in done.stderr
 
 
 def test_styled_with_a_key_that_nobody_sees(project):

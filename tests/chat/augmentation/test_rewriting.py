@@ -62,6 +62,10 @@ def test_one_bad_reply_leaves_the_row_as_it_was(reply, why):
     assert rewritten(ROW, [Reply("FOUR!", "stop"), reply]) == (ROW, why)
 
 
+def test_white_space_is_style_too():
+    assert rewritten(talk("a", "One. Two."), [Reply("One.\nTwo.", "stop")])[1] is None
+
+
 def test_calls_of_tools_are_not_asked_for():
     call = Message("assistant", "", (("tool_calls", [{"id": "1"}]),))
     row = Conversation((Message("user", "?"), call, Message("tool", "4"), Message("assistant", "four")), "a:1")

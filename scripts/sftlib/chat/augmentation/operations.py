@@ -32,6 +32,7 @@ TagPolicy = Literal["keep", "remove", "drop"]
 TAG_POLICIES: tuple[TagPolicy, ...] = ("keep", "remove", "drop")
 SHARED = ("style", "structure", "split", "system", "persona")  # what has a share of the rows
 CHOSEN, CHANGED, SAME = "chosen", "changed", "left as they were"
+IN_ANSWER, CUT, LEFT_OUT = "in an answer", "cut off", "rows left out"  # of tags
 Rewrite = Callable[[Conversation], tuple[Conversation, str | None]]
 
 
@@ -169,9 +170,9 @@ def _tags(conversation: Conversation, asked: Operations, counts: Counts) -> tupl
             counts.add("tags", f"in a {role} message, kept")
     if not tags_of(conversation):
         return conversation, ()
-    counts.add("tags", "in an answer")
+    counts.add("tags", IN_ANSWER)
     if asked.tags == "keep":
         return conversation, ()
     cut = without_tags(conversation) if asked.tags == "remove" else None
-    counts.add("tags", "cut off" if cut else "rows left out")
+    counts.add("tags", CUT if cut else LEFT_OUT)
     return cut, ("tags",)

@@ -100,4 +100,4 @@ def _fault(before: str, text: str, finish: str) -> str | None:
         return EMPTY
     if found_in(text):
         return TAGGED
-    return UNCHANGED if text.split() == before.split() else None
+    return UNCHANGED if text == before.strip() else None
