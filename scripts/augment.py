@@ -83,7 +83,7 @@ def work(args: argparse.Namespace) -> int:
 
     report = build_augment.augment(settings, args.files, args.out, build_augment.Options.of(vars(args)))
     build_augment.show(report)
-    console.note(f"Written: {args.out}. Next: make process RAW={args.out}")
+    console.note(f"Written: {args.out}. Next: make process RAW={args.out} SET=data.group_by=source")
     return 0
 
 

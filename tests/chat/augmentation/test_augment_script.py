@@ -62,7 +62,7 @@ def test_options_arrive(project):
     assert report["operations"]["split"]["chosen"] == 10
     assert "persona" not in report["operations"]
     assert "guard rows" in done.stdout
-    assert "make process RAW=out.jsonl" in done.stderr
+    assert "make process RAW=out.jsonl SET=data.group_by=source" in done.stderr
 
 
 def test_tags_that_are_kept_are_warned_of(project):

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
+from ... import console
 from ...errors import DataError
 from ...files import json_line, whole_file
 from ...units import percent
@@ -85,7 +86,7 @@ def augment_rows(
         report.asked = gather(usable, asked, store, endpoint, limit, max_failed)
     with whole_file(out) as stream:
         guards = _Guards(asked.guard, asked.seed)
-        for row in usable():
+        for row in console.progress(usable(), "augmenting", report.kept):
             made = augmented(row, asked, rewrite, counts)
             report.left_out += not made
             report.copies += max(len(made) - 1, 0)
@@ -128,7 +129,7 @@ class _Guards:
 
 def _count_rejected(rows: Iterable[Conversation | Rejected], report: AugmentReport, allowed: float) -> None:
     """Read everything once, before anything is asked for or written. DataError when too much of it cannot be used."""
-    for row in rows:
+    for row in console.progress(rows, "reading"):
         report.read += 1
         if isinstance(row, Rejected):
             report.rejected[row.reason] = report.rejected.get(row.reason, 0) + 1
