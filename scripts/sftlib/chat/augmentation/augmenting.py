@@ -13,7 +13,6 @@ Worst bug: a row that disappears (tests/chat/augmentation/test_augmenting.py).
 from __future__ import annotations
 
 import heapq
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from ...units import percent
 from ..cleaning import clean
 from ..conversation import Conversation
 from ..formats import detect, to_conversation
+from ..provenance import LINE, row_of
 from ..readers import Source
 from ..rows import RawRow, Rejected, RowError, clip
 from .answers import AnswerStore
@@ -35,7 +35,6 @@ from .endpoint import Endpoint
 from .guard import OWN, TABLE_ROWS, guarded, is_fit, table_rows
 from .operations import Augmented, Counts, Operations, augmented
 
-PLACE = re.compile(r".+:\d+(#\d+)?")  # faq.csv:17, and the second chunk of it
 EXAMPLES = 3  # rejected rows that are named
 
 
@@ -148,7 +147,7 @@ def _count_rejected(rows: Iterable[Conversation | Rejected], report: AugmentRepo
 
 def _understood(row: RawRow, columns: Mapping[str, str]) -> Conversation | Rejected:
     said = row.value.get("source")
-    source = said if isinstance(said, str) and PLACE.fullmatch(said) else row.source
+    source = said if isinstance(said, str) and LINE.search(row_of(said)) else row.source
     try:
         return clean(to_conversation(row.value, detect(row.value, columns), source))[0]
     except RowError as error:

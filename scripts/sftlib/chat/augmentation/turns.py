@@ -7,7 +7,7 @@ Every part is complete: code between fences, tables and lists stay together, and
 or a bare number. A line stays whole where it fits. Parts are about equally long, as few as the limit allows; what
 cannot be cut and is longer than the limit stays whole. The pieces joined are the answer to the letter; what a message
 loses is the white space at a cut.
-Worst bug: a word that is lost or said twice (tests/chat/augmentation/test_turns.py).
+Worst bug: a word that is lost or said twice (tests/chat/augmentation/test_split_turns.py).
 """
 
 from __future__ import annotations
