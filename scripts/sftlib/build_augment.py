@@ -142,6 +142,11 @@ def _operations(seed: int, options: Options) -> Operations:
         if number is not None and (number < 0 or (number == 0 and name not in may_be_zero)):
             least = 0 if name in may_be_zero else 1
             raise UsageError(f"{name} is {number}.", expected=f"{least} or more", cure="Correct the number.")
+    if not (0 <= options.max_failed <= 1 and 0 <= options.temperature <= 2):
+        raise UsageError(
+            f"--max_failed is {options.max_failed:g} and --temperature {options.temperature:g}.",
+            expected="0 to 1 for the one, 0 to 2 for the other", cure="Correct the number.",
+        )  # fmt: skip
     if options.split_words and options.split_characters:
         raise UsageError("--split_words and --split_characters are two sizes for one thing.", cure="Give one of them.")
     asked = Operations(

@@ -150,6 +150,7 @@ def test_replies_that_are_not_taken_are_counted(project):
         (["--split_words", "0"], 2, "--split_words is 0"),
         (["--split_words", "5", "--split_characters", "5"], 2, "two sizes for one thing"),
         (["--guard", "-1"], 2, "--guard is -1"),
+        (["--guard", "1", "--max_failed", "5"], 2, "--max_failed is 5 and --temperature 0"),
         (["--endpoint", "http://x/v1", "--model", "m"], 2, "--instruction must be given too"),
         (["--system", "@none.txt"], 2, "none.txt: The file of --system cannot be read"),
         (["--endpoint", f"http://u:{KEY}@x/v1", "--model", "m", "--instruction", "i"], 2, "more than an address"),

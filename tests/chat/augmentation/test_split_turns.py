@@ -26,7 +26,11 @@ CODE = "Write this:\n\n```python\nx = 1\n\ny = 2\n```\n\nThen run it."
         (CODE, 3, ["Write this:\n\n```python\nx = 1\n\ny = 2\n```\n\n", "Then run it."]),
         ("You need:\n\n- a b c\n- d e f\n\nThat is all.", 4, ["You need:\n\n- a b c\n- d e f\n\n", "That is all."]),
         ("## How?\n\nLike this here. And so.", 3, ["## How?\n\nLike this here. ", "And so."]),
-        ("A b. C d.\nE f. G h.\nI j.", 5, ["A b. C d.\n", "E f. G h.\n", "I j."]),  # lines that fit stay whole
+        (
+            "One two. Three four.\nFive six. Seven eight.\nNine ten.",
+            5,
+            ["One two. Three four.\n", "Five six. Seven eight.\n", "Nine ten."],
+        ),  # lines that fit stay whole
         ("```\nnever closed\n\nso be it", 2, ["```\nnever closed\n\nso be it"]),
         ("no end of a sentence anywhere in here", 3, ["no end of a sentence anywhere in here"]),
     ],
