@@ -50,6 +50,11 @@ def test_weights_and_rows_by_hand(raw):
     assert [one.taken for one in mixed("a.jsonl:0.5", "b.jsonl", "c.jsonl:1e0")[0]] == [5, 10, 10]
     sets, made = mixed("a.jsonl:1", "b.jsonl:3", rows=48)
     assert [(one.taken, one.times()) for one in sets] == [(12, "0 or 1"), (36, "3 or 4")]
+    chosen = {row["mixed_from"] for row in made if row["mixed_from"].startswith("a")}
+    assert len(chosen) == 12
+    assert chosen != {f"a.jsonl:{n}" for n in range(1, 13)}
+    again = mixed("a.jsonl:1", "b.jsonl:3", rows=48, seed=7)[1]
+    assert chosen != {row["mixed_from"] for row in again if row["mixed_from"].startswith("a")}
     times = Counter(row["mixed_from"] for row in made if row["mixed_from"].startswith("b"))
     assert sorted(times.values()) == [3, 3, 3, 3, 4, 4, 4, 4, 4, 4]
     assert [one.taken for one in mixed("b.jsonl", "c.jsonl", temperature=2)[0]] == [10, 20]

@@ -42,8 +42,9 @@ def test_a_second_time_nothing_is_sent(store):
 
 def test_equal_requests_are_sent_once(store):
     with serving() as server:
-        assert gathered(store, server.url, [talk("a?", "b", "c?", "d"), talk("c?", "d"), talk("a?", "b")]).sent == 2
+        assert gathered(store, server.url, [talk("a?", "b"), talk("a?", "b"), talk("c?", "d", "a?", "b")]).sent == 2
         assert len(server.asked) == 2
+        assert from_store(talk("c?", "d"), STYLE, store)[1] is None
 
 
 def test_only_rows_of_the_share_are_asked_for(store):

@@ -67,6 +67,9 @@ def test_copies_and_counts_add_up(raw):
 def test_guards_are_yours_and_the_tables(raw):
     rows = [{"q": f"{n}?", "a": f"{n}."} for n in range(50)]
     run(raw("a.jsonl", rows), Operations(1, guard=8), out="first.jsonl")
+    styled = run("a.jsonl", Operations(1, guard=8, personas=["You teach."]), out="styled.jsonl")
+    assert styled.guards == 8
+    assert jsonl("styled.jsonl")[50]["system"] == "You teach."  # guards are made of what comes out
     guards = [row for row in jsonl("first.jsonl") if row.get("augmented") == ["guard"]]
     assert [row["source"].partition(":")[0] for row in guards] == ["a.jsonl"] * 6 + ["guard"] * 2
     assert len({row["source"] for row in guards}) == 8

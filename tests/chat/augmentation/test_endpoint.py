@@ -89,9 +89,15 @@ def test_a_server_that_wants_hours_ends_the_work():
     ],
 )
 def test_what_no_repetition_cures_ends_the_work_at_once(answer, error, said):
-    with serving(lambda asked: answer) as server, pytest.raises(error, match=f"(?s){said}") as raised:
-        ask(server.url, *({**HI, "n": number} for number in range(50)), key=KEY, workers=2)
+    left = iter(range(50))
+    with (
+        serving(lambda asked: answer) as server,
+        pytest.raises(error, match=f"(?s){said}") as raised,
+        Endpoint(server.url, KEY, workers=2) as endpoint,
+    ):
+        list(endpoint.ask({**HI, "n": number} for number in left))
     assert len(server.asked) <= 4  # those that were under way
+    assert next(left) <= 4, "no further request is even made"
     assert KEY not in str(raised.value)
 
 

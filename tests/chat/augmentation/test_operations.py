@@ -52,6 +52,12 @@ def test_all_of_them_in_their_order():
     }
 
 
+def test_each_copy_has_a_persona_of_its_own():
+    asked = Operations(3, systems=[*"abcdefgh"], copies=8, system_mode="replace", personas=[f"P{n}." for n in range(9)])
+    made, _ = of(STEPS, asked)
+    assert len({texts(one.conversation)[0].partition("\n")[0] for one in made}) > 3
+
+
 def test_what_cannot_be_done_is_counted():
     asked = Operations(
         1, style=Style("m", "i", 0), structure=True, split_over=50, systems=["Be kind."], personas=["P."]
