@@ -23,8 +23,8 @@ SHAPES = [
     {"question": "a?", "answer": "A."},
     {"instruction": "b", "input": "?", "output": "B."},
     {"conversations": [{"from": "human", "value": "c?"}, {"from": "gpt", "value": "C."}]},
-    {"user": "d?", "assistant": "D.", "source": "old.csv:7"},
-    {"user": "e?", "assistant": "E.", "source": "Wikipedia"},
+    {"user": "d?", "assistant": "D.", "source": "old.csv:7", "dataset": "faq"},
+    {"user": "e?", "assistant": "E.", "source": "Wikipedia", "dataset": "dumps"},
     {"question": "f?", "answer": ""},
 ]
 
@@ -39,6 +39,7 @@ def test_every_shape_comes_out_stored_with_its_source(raw):
     report = run(raw("a.jsonl", SHAPES), Operations(1, personas=["You teach."]))
     rows = jsonl("out.jsonl")
     assert [row["source"] for row in rows] == ["a.jsonl:1", "a.jsonl:2", "a.jsonl:3", "old.csv:7", "a.jsonl:5"]
+    assert [row.get("dataset") for row in rows] == [None, None, None, "faq", None]
     assert [row["assistant"] for row in rows] == ["A.", "B.", "C.", "D.", "E."]
     assert all(row["augmented"] == ["persona"] for row in rows)
     assert (report.read, report.kept, report.written, report.rejected) == (6, 5, 5, {"empty answer": 1})

@@ -5,8 +5,9 @@ whole or not at all, and the report of what became of every row.
 
     {"system": "Be brief.", "user": "2+2?", "assistant": "4", "source": "faq.csv:17", "augmented": ["system"]}
 
-`source` is the row's own where it is a stored row, else its file and line; copies share it. `augmented` names the
-operations that changed the row and is not read by anything: to `make process` it is a field like others.
+`source` (and `dataset`) is the row's own where it is a stored row, else its file and line; copies share it.
+`augmented` names the operations that changed the row and is not read by anything: to `make process` it is a field like
+others.
 Worst bug: a row that disappears (tests/chat/augmentation/test_augmenting.py).
 """
 
@@ -146,10 +147,12 @@ def _count_rejected(rows: Iterable[Conversation | Rejected], report: AugmentRepo
 
 
 def _understood(row: RawRow, columns: Mapping[str, str]) -> Conversation | Rejected:
-    said = row.value.get("source")
-    source = said if isinstance(said, str) and LINE.search(row_of(said)) else row.source
+    said, name = row.value.get("source"), row.value.get("dataset")
+    is_stored = isinstance(said, str) and LINE.search(row_of(said)) is not None
+    source = said if is_stored else row.source
+    dataset = name if is_stored and isinstance(name, str) else ""
     try:
-        return clean(to_conversation(row.value, detect(row.value, columns), source))[0]
+        return clean(to_conversation(row.value, detect(row.value, columns), source, dataset))[0]
     except RowError as error:
         return Rejected(row.source, error.reason, error.detail, "")
 
