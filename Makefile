@@ -14,7 +14,6 @@
 #: DRY_RUN    1: `prepare` says what it would write          DRY_RUN=1
 #: DEBUG      rows of each data set that `prepare` shows     DEBUG=2
 #: STYLE      rule for `style` and `full-pipeline`           STYLE="Answer in one sentence."
-#: OUT        file that `augment` and `mix` write            OUT=data/raw/mixed.jsonl
 #: FILES      what `mix` mixes, with weights                 FILES="a.jsonl:2 b.jsonl:1"
 #: SYSTEM     of `augment`: a system message, or @FILE       SYSTEM=@systems.txt
 #: PERSONA    of `augment`: a persona, or @FILE              PERSONA="You are a patient teacher."
@@ -28,7 +27,7 @@
 #: NAME       folder that `init` makes                     NAME=my-project
 #: FROM       of `convert-config`: axolotl or llamafactory  FROM=axolotl
 #: IN         config that `convert-config` reads             IN=x.yml
-#: OUT        config that `convert-config` writes            OUT=configs/mine.yaml
+#: OUT        what `convert-config`, `augment`, `mix` write    OUT=configs/mine.yaml
 #: DEVICES    GPUs that took part there                  DEVICES=4
 #: FORCE      1: `convert-config` writes over OUT           FORCE=1
 #: CARD       GiB of the card that `estimate` is about     CARD=12
