@@ -14,6 +14,11 @@
 #: DRY_RUN    1: `prepare` says what it would write          DRY_RUN=1
 #: DEBUG      rows of each data set that `prepare` shows     DEBUG=2
 #: STYLE      rule for `style` and `full-pipeline`           STYLE="Answer in one sentence."
+#: FILES      what `mix` mixes, with weights                 FILES="a.jsonl:2 b.jsonl:1"
+#: SYSTEM     of `augment`: a system message, or @FILE       SYSTEM=@systems.txt
+#: PERSONA    of `augment`: a persona, or @FILE              PERSONA="You are a patient teacher."
+#: ENDPOINT   of `augment`: a server that rewrites answers   ENDPOINT=http://localhost:8000/v1
+#: OPTIONS    further options of `augment` and `mix`         OPTIONS="--structure --share structure=0.3"
 #: LIMIT      rows that are evaluated                        LIMIT=50
 #: ROW        row that `why` and `blocklist` are about         ROW=faq.jsonl:17
 #: OUT        file that `blocklist` adds to                   OUT=data/blocklist.txt
@@ -24,14 +29,14 @@
 #: NAME       folder that `init` makes                     NAME=my-project
 #: FROM       of `convert-config`: axolotl or llamafactory  FROM=axolotl
 #: IN         config that `convert-config` reads             IN=x.yml
-#: OUT        config that `convert-config` writes            OUT=configs/mine.yaml
+#: OUT        what `convert-config`, `augment`, `mix` write    OUT=configs/mine.yaml
 #: DEVICES    GPUs that took part there                  DEVICES=4
 #: FORCE      1: `convert-config` writes over OUT           FORCE=1
 #: CARD       GiB of the card that `estimate` is about     CARD=12
 #: CASE       the one case that `fuzz` runs                    CASE=data:137
 #: WORKLOAD   of `bench`: train, prepare, generate, startup, scaling, gpu, large
 #: MODE       of `bench`: lora or qlora                   MODE=qlora
-#: ROWS       rows that `bench` works on                  ROWS=96
+#: ROWS       rows that `bench` works on, or `mix` makes       ROWS=96
 #: ROUNDS     runs of each in `bench`                     ROUNDS=2
 #: PEERS      those that `bench` measures beside us       PEERS="trainer trl"
 #: PEER_VENVS environments of peers that are elsewhere    PEER_VENVS="trl=/tmp/trl"
@@ -102,6 +107,7 @@ infer = $(python) scripts/infer.py $(strip $(call common,$(base)) $(tuned) $(1))
 merge = $(python) scripts/merge_lora.py $(strip $(call common,$(base)) $(1))
 tensorboard = $(python) scripts/tensorboard_server.py
 of_config = $(call option,CONFIG,--config)
+more = $(foreach one,$(value OPTIONS),$(call quote,$(one)))
 tuned = $(call option,RUN,--run) $(call option,ADAPTER,--adapter)
 to_merge = $(if $(value ADAPTER),$(call option,ADAPTER,--adapters),$(call option,RUN,--run))
 merged = $(call option,OUTPUT,--out)
@@ -135,7 +141,16 @@ templates: $(core) ## the chat templates there are, and which of them fits the m
 	$(python) scripts/templates.py $(strip $(call common,$(base)))
 
 ##@ Data
-.PHONY: process style render full-pipeline prepare check rehearse
+.PHONY: augment mix process style render full-pipeline prepare check rehearse
+
+augment: $(core) ## more and other rows: system messages, personas, turns, Markdown, another style (RAW, OUT)
+	$(python) scripts/augment.py $(strip $(call quote_given,RAW) $(call option,OUT,--out) $(call common,$(base)) \
+		$(call option,SYSTEM,--system) $(call option,PERSONA,--persona) $(call option,ENDPOINT,--endpoint) \
+		$(call option,MODEL,--model) $(call option,STYLE,--instruction) $(more))
+
+mix: $(core) ## files into one: weighted, shuffled, without doubles (FILES="a.jsonl:2 b.jsonl:1", OUT)
+	$(python) scripts/mix.py $(strip $(foreach one,$(value FILES),$(call quote,$(one))) $(call option,OUT,--out) \
+		$(call common,$(base)) $(call option,ROWS,--rows) $(more))
 
 process: $(core) ## data/raw -> data/processed/{train,val,test}.jsonl
 	$(python) scripts/process_data.py $(strip $(call common,$(base)) $(call option,RAW,--raw_path))

@@ -8,8 +8,7 @@ Worst bug: a key of the config that does not arrive (tests/chat/test_data_script
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +20,8 @@ from .chat.processing import ProcessReport
 from .chat.rendered_files import RenderedCounts
 from .chat.templates import choose_template
 from .config.schema import Config
-from .errors import DataError, MachineError
+from .errors import DataError
+from .files import file_errors
 from .run.inputs import find_split
 from .units import some
 
@@ -30,7 +30,7 @@ NAMED = 3  # changes that are named
 
 def process(config: Config, raw_paths: Sequence[str] | None = None, out_dir: str | Path | None = None) -> ProcessReport:
     """Raw data to processed splits; paths that are not given are the config's."""
-    with _file_errors():
+    with file_errors():
         return processing.process(config.data, config.seed, raw_paths, out_dir or config.data.processed_dir)
 
 
@@ -88,7 +88,7 @@ def put_style(config: Config, rule: str | None = None, mode: str | None = None) 
     """Processed splits to styled ones; for each the number of rows, and of changed ones."""
     given = {key: value for key, value in (("rule", rule), ("mode", mode)) if value is not None}
     section = config.data.style.model_copy(update=given)
-    with _file_errors():
+    with file_errors():
         return style.style_splits(section, config.data.processed_dir, config.data.style_dir)
 
 
@@ -102,7 +102,7 @@ def render_splits(
 ) -> dict[str, RenderedCounts]:
     """Processed or styled splits to the text of the model in `model_folder`; what became of each."""
     template = choose_template(config.data.template_path, *read_model_template(model_folder), kind=config.model.type)
-    with _file_errors():
+    with file_errors():
         return rendered_files.render_splits(
             _folder_of(config, source_kind), config.data.rendered_dir, template, config.data.loss_on
         )
@@ -110,16 +110,3 @@ def render_splits(
 
 def _folder_of(config: Config, source_kind: str) -> str:
     return config.data.style_dir if source_kind == "styled" else config.data.processed_dir
-
-
-@contextlib.contextmanager
-def _file_errors() -> Iterator[None]:
-    """A full disk, a folder without permission, a file where a folder should be: an error with words."""
-    try:
-        yield
-    except OSError as error:
-        raise MachineError(
-            f"A file cannot be read or written: {error.strerror or error}.",
-            where=str(error.filename or ""),
-            cure="Look at free space and permissions there, or choose another folder.",
-        ) from error

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from strategies import contents
 
-from sftlib.chat.sentences import Places, cut_places
+from sftlib.chat.sentences import Places, cut_places, sentences
 
 
 def pieces(text: str, places: list[int]) -> list[str]:
@@ -54,3 +54,26 @@ def test_places_lie_inside_and_ascend(text: str) -> None:
         assert places == sorted(set(places))
         assert all(0 < place < len(text) for place in places)
     assert set(found.sentences) <= set(found.lines) <= set(found.words)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", []),
+        (" \n", [" \n"]),
+        ("Ask Dr. Smith. She knows\nit.\n", ["Ask Dr. Smith. ", "She knows\nit.\n"]),
+        ("  First.  Second.", ["  First.  ", "Second."]),
+        ("One.\n\n\n\nTwo.", ["One.\n\n\n\n", "Two."]),
+        ("\n\nOne.", ["\n\nOne."]),
+        ("今日は晴れです。元気ですか？", ["今日は晴れです。", "元気ですか？"]),
+        ("Das gilt z.B. hier und da. Die Stadt sagt es.", ["Das gilt z.B. hier und da. ", "Die Stadt sagt es."]),
+    ],
+)
+def test_whole_sentences(text: str, found: list[str]) -> None:
+    assert sentences(text) == found
+
+
+@settings(max_examples=100)
+@given(text=contents())
+def test_sentences_joined_are_the_text(text: str) -> None:
+    assert "".join(sentences(text)) == text

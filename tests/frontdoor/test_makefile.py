@@ -22,6 +22,17 @@ LINES = {
     ],
     "templates": [f"{{python}} scripts/templates.py {BASE}"],
     "templates MODEL=org/name": [f"{{python}} scripts/templates.py {BASE} --set 'model.name=org/name'"],
+    "augment RAW=a.csv OUT=b.jsonl PERSONA='You teach.' OPTIONS='--structure --copies 2' SYSTEM=@s.txt": [
+        f"{{python}} scripts/augment.py 'a.csv' --out 'b.jsonl' {BASE} --system '@s.txt' --persona 'You teach.' "
+        "'--structure' '--copies' '2'"
+    ],
+    "augment OUT=b.jsonl ENDPOINT=http://x/v1 MODEL=m STYLE='Be brief.'": [
+        f"{{python}} scripts/augment.py --out 'b.jsonl' {BASE} --set 'model.name=m' --endpoint 'http://x/v1' "
+        "--model 'm' --instruction 'Be brief.'"
+    ],
+    "mix FILES='a.jsonl:2 b.jsonl:1' OUT=c.jsonl ROWS=9 OPTIONS='--dedupe near'": [
+        f"{{python}} scripts/mix.py 'a.jsonl:2' 'b.jsonl:1' --out 'c.jsonl' {BASE} --rows '9' '--dedupe' 'near'"
+    ],
     "process": [f"{{python}} scripts/process_data.py {BASE}"],
     "process RAW=a.csv": [f"{{python}} scripts/process_data.py {BASE} --raw_path 'a.csv'"],
     "style STYLE='Be brief.'": [f"{{python}} scripts/style_prompt.py {BASE} --style 'Be brief.'"],
@@ -149,7 +160,7 @@ LINES = {
     "fuzz CASE=data:137": ["CASE='data:137' OMP_NUM_THREADS=1 {python} -m pytest -q tests/fuzz"],
 }  # fmt: skip
 PROMISED = [
-    "help", "install", "setup-dirs", "process", "style", "render", "full-pipeline", "prepare", "check", "train",
+    "help", "install", "setup-dirs", "augment", "mix", "process", "style", "render", "full-pipeline", "prepare", "check", "train",
     "train-bnb", "train-unsloth", "train-with-tb", "train-bnb-tb", "train-unsloth-tb", "stop", "eval",
     "eval-val",
     "eval-test", "eval-quick", "eval-full", "infer", "infer-batch", "infer-interactive", "download-model",

@@ -7,6 +7,8 @@ ends one. A code block (between lines of ```) is one piece, unless nothing else 
     cut_places("Add 1. Then 2.\\n```\\na\\n```\\n")
     ->  Places(sentences=[7, 15], lines=[7, 15, 19, 21], words=[4, 7, 12, 15, 19, 21])
 
+    sentences("Add 1.\nThen\n2.")  ->  ["Add 1.\n", "Then\n2."]       whole ones: the end of a line alone ends none
+
 Worst bug: a code block cut in two where a sentence could have been (tests/chat/test_sentences.py).
 """
 
@@ -48,6 +50,19 @@ def cut_places(text: str) -> Places:
     inside = range(1, len(text))
     found = (sentences, sentences | lines, sentences | lines | words)
     return Places(*(sorted(place for place in places if place in inside) for places in found))
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text with the white space behind them, so that joined they are the text."""
+    import sentencex
+
+    found: list[str] = []
+    for piece in sentencex.segment(LANGUAGE, text):
+        if found and not (piece.strip() and found[-1].strip()):
+            found[-1] += piece
+        else:
+            found.append(piece)
+    return found
 
 
 def _code_blocks(text: str) -> list[tuple[int, int]]:
