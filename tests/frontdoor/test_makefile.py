@@ -160,7 +160,8 @@ LINES = {
     "fuzz CASE=data:137": ["CASE='data:137' OMP_NUM_THREADS=1 {python} -m pytest -q tests/fuzz"],
 }  # fmt: skip
 PROMISED = [
-    "help", "install", "setup-dirs", "augment", "mix", "process", "style", "render", "full-pipeline", "prepare", "check", "train",
+    "help", "install", "setup-dirs", "augment", "mix", "process", "style", "render", "full-pipeline", "prepare",
+    "check", "train",
     "train-bnb", "train-unsloth", "train-with-tb", "train-bnb-tb", "train-unsloth-tb", "stop", "eval",
     "eval-val",
     "eval-test", "eval-quick", "eval-full", "infer", "infer-batch", "infer-interactive", "download-model",
