@@ -21,7 +21,6 @@
 #: OPTIONS    further options of `augment` and `mix`         OPTIONS="--structure --share structure=0.3"
 #: LIMIT      rows that are evaluated                        LIMIT=50
 #: ROW        row that `why` and `blocklist` are about         ROW=faq.jsonl:17
-#: OUT        file that `blocklist` adds to                   OUT=data/blocklist.txt
 #: ADAPTER    adapter to use instead of the newest run's     ADAPTER=outputs/first-try/adapter
 #: PROMPT     one question for `infer`                       PROMPT="Why is the sky blue?"
 #: INPUT      file that `infer-batch` reads                  INPUT=questions.txt
@@ -29,7 +28,7 @@
 #: NAME       folder that `init` makes                     NAME=my-project
 #: FROM       of `convert-config`: axolotl or llamafactory  FROM=axolotl
 #: IN         config that `convert-config` reads             IN=x.yml
-#: OUT        what `convert-config`, `augment`, `mix` write    OUT=configs/mine.yaml
+#: OUT        file that `convert-config`, `augment`, `mix` write, and that `blocklist` adds to
 #: DEVICES    GPUs that took part there                  DEVICES=4
 #: FORCE      1: `convert-config` writes over OUT           FORCE=1
 #: CARD       GiB of the card that `estimate` is about     CARD=12

@@ -30,7 +30,7 @@ def work(args: argparse.Namespace) -> int:
     config = folder / "train.yaml"
     console.note(f"Made: {folder}/ with base.yaml, data.yaml, train.yaml, raw/, processed/, prepared/ and output/.")
     console.note(f"Next: put your rows into {folder}/raw, then")
-    for target in ("process", "check", "train", "eval-test", "infer-interactive", "merge"):
+    for target in ("prepare", "check", "train", "eval-test", "infer-interactive", "merge"):
         console.result(f"  make {target} CONFIG={config}")
     return 0
 
