@@ -29,7 +29,8 @@ REPORT = "report.json"
 ROOM = Path(__file__).parent
 CODE = (
     "blocklist", "cleaning", "conversation", "dealing", "decoding", "formats", "groups", "jsonstream",
-    "near_duplicates", "processing", "provenance", "questions", "raw_sets", "readers", "rows", "splitting", "style",
+    "near_duplicates", "processing", "provenance", "questions", "raw_sets", "readers", "rows", "slices", "splitting",
+    "style",
 )  # fmt: skip
 
 
