@@ -88,6 +88,13 @@ def test_raw_files(made, raw):
     assert made().changes == ["faq.jsonl changed", "more/a.jsonl is read no more", "more/b.jsonl is new"]
 
 
+def test_other_files_are_no_change_of_the_files(made, raw):
+    raw("other.jsonl", qa(0, 20))
+    found = made(datasets={"faq": {"path": "other.jsonl"}, "code": SETS["code"]})
+    assert "data.datasets.faq.path was faq.jsonl and is other.jsonl" in found.changes
+    assert not found.raw_changes
+
+
 def test_the_rows_of_the_blocklist(made, raw):
     raw("blocked.txt", "faq.jsonl:4\n")
     assert made().changes == ["the rows of data.blocklist changed"]

@@ -29,7 +29,8 @@ REPORT = "report.json"
 ROOM = Path(__file__).parent
 CODE = (
     "blocklist", "cleaning", "conversation", "dealing", "decoding", "formats", "groups", "jsonstream",
-    "near_duplicates", "processing", "provenance", "questions", "raw_sets", "readers", "rows", "splitting", "style",
+    "near_duplicates", "processing", "provenance", "questions", "raw_sets", "readers", "rows", "slices", "splitting",
+    "style",
 )  # fmt: skip
 
 
@@ -37,8 +38,8 @@ CODE = (
 class Freshness:
     """Of the splits in a folder: which are not there, what changed since they were made, which somebody edited since.
 
-    raw_changes: those of `changes` that are of raw files. has_raw: False where the raw data is not there, so that the
-    splits cannot be made anew.
+    raw_changes: those of `changes` that happened to the raw files, none where the config names other ones now. has_raw:
+    False where the raw data is not there, so that the splits cannot be made anew.
     """
 
     missing: list[str] = field(default_factory=list)
@@ -95,8 +96,9 @@ def look(section: DataSection, seed: int, folder: str | Path) -> Freshness:
     if not has_raw:
         return Freshness(missing, [why_not.rstrip(".")], edited=edited, has_raw=False)
     then, now = found["key"], key_of(section, seed, sets, files)
-    raw_changes = list(_changed_files(then["files"], now["files"]))
-    return Freshness(missing, [*_changed_settings(then, now), *raw_changes], raw_changes, edited)
+    changed = list(_changed_files(then["files"], now["files"]))
+    same_paths = all(then["settings"].get(one.key) == list(one.paths) for one in sets)
+    return Freshness(missing, [*_changed_settings(then, now), *changed], changed if same_paths else [], edited)
 
 
 def _changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -76,7 +76,6 @@ class LeftOut(NamedTuple):
     source: str
     splits: list[str]
     line: str
-    rank: int
 
 
 @dataclass(frozen=True)
@@ -201,8 +200,7 @@ class SplitTable:
                 source, line = self._data.execute(
                     "SELECT source, line FROM conversations WHERE number = ?", (number,)
                 ).fetchone()
-                yield LeftOut(source, [s for at, s in enumerate(SPLITS) if self._met[number] >> at & 1], line,
-                              self._rank(number))  # fmt: skip
+                yield LeftOut(source, [name for at, name in enumerate(SPLITS) if self._met[number] >> at & 1], line)
 
     def _find_common(self, of_rank: _SetOfRows) -> None:
         """Note the openings that say nothing: common in this set, or in all so far."""
