@@ -31,7 +31,7 @@ def work(args: argparse.Namespace) -> int:
 
     build_templates.show_shipped()
     if not args.list:
-        build_templates.show_fits(*build_templates.fit_model(settings))
+        build_templates.show_fits(*build_templates.fit_model(settings), settings.data.template_path)
     return 0
 
 

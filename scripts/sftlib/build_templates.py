@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 
 from . import console
 from .chat.fitting import Advice, Fit, advise, fit_templates
 from .chat.model_files import read_model_template
 from .chat.shipped import read_heads
+from .chat.templates import require_template
 from .config.schema import Config, ModelSection
 from .errors import UsageError
 from .model.store import find_text
@@ -44,16 +46,20 @@ def fit_model(config: Config) -> tuple[str, list[Fit], Advice]:
         )  # fmt: skip
     folder = find_text(section)
     model = read_model_template(folder)
-    fits = fit_templates(folder, model)
+    named = config.data.template_path
+    fits = fit_templates(folder, model, [] if named in ("auto", "plain") else [require_template(named)])
     return section.name, fits, advise(model, fits)
 
 
-def show_fits(name: str, fits: Sequence[Fit], advice: Advice) -> None:
-    """Print how each template fits, and what to take."""
-    rows = [(f"{fit.name}.jinja", fit.grade, fit.why) for fit in fits]
+def show_fits(name: str, fits: Sequence[Fit], advice: Advice, named: str) -> None:
+    """Print how each template fits, which the config names, and what to take."""
+    rows = [(fit.name, fit.grade, fit.why) for fit in fits]
     console.table(f"For {name}", ["template", "fits", "why"], rows)
     console.result()
     console.result(f"data.template_path: auto takes {advice.auto}.")
+    for fit in fits:
+        if named not in ("auto", "plain") and fit.name == Path(named).name:
+            console.result(f"The config names {named}: {fit.grade}; {fit.why}.")
     console.result(f"Take {advice.path or 'none of these'}: {advice.why}.")
 
 

@@ -35,7 +35,7 @@ def model(folder: Path, name: str, template: str | None, *, added: tuple[str, ..
 
 
 def fits(folder: Path, seen) -> dict[str, Fit]:
-    return {fit.name: fit for fit in fit_templates(folder, seen)}
+    return {fit.name.removesuffix(".jinja"): fit for fit in fit_templates(folder, seen)}
 
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))
@@ -46,7 +46,7 @@ def test_a_template_is_the_same_as_itself(tmp_path, name):
     assert found[name].grade == "same"
     assert (found[name].other, found[name].refused, found[name].missing) == ((), (), ())
     assert found[name].end == FAMILIES[name].end
-    others = {fit.name for fit in found.values() if fit.grade == "same"} - {name}
+    others = {other for other, fit in found.items() if fit.grade == "same"} - {name}
     assert others <= {"gemma2": {"gemma3"}, "gemma3": {"gemma2"}, "default": {"chatml"}}.get(name, set())
 
 
@@ -120,3 +120,12 @@ def test_every_token_and_those_that_stop(tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"vocab": [["<unk>", 0.0], ["b", -1.0]]}}))
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": {"7": {"content": "<x>"}}}))
     assert read_pieces(tmp_path) == {"<unk>", "b", "<x>"}
+
+
+def test_a_file_of_ones_own_is_judged_too(tmp_path):
+    seen = model(tmp_path, "smollm2", SMOL)
+    mine = tmp_path / "mine.jinja"
+    mine.write_text(SMOL.replace("system\n", "system: "), encoding="utf-8")
+    found = {fit.name: fit for fit in fit_templates(tmp_path, seen, [mine, SHIPPED / "chatml.jinja"])}
+    assert len(found) == len(FAMILIES) + 1
+    assert (found["mine.jinja"].grade, found["mine.jinja"].end) == ("possible", "<|im_end|>")

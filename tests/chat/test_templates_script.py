@@ -26,6 +26,15 @@ def test_every_template_and_how_it_fits(tiny_model: Path):
     assert "Take auto: " in done.stdout
 
 
+def test_the_template_that_the_config_names(tiny_model: Path):
+    model = f"model.name={tiny_model}"
+    done = run("--set", model, "--set", "data.template_path=chat_templates/default.jinja")
+    assert "The config names chat_templates/default.jinja: near; the text of the model's own but for" in done.stdout
+    done = run("--set", model, "--set", "data.template_path=none.jinja")
+    assert done.returncode == 6
+    assert "There is no such chat template" in done.stderr
+
+
 def test_the_list_needs_no_model_and_an_encoder_decoder_has_none():
     assert run("--list", "--set", "model.name=no-such-model").returncode == 0
     done = run("--set", "model.name=x/y", "--set", "model.type=seq2seq")

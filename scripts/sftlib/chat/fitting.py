@@ -17,7 +17,7 @@ Worst bug: a template called the same that writes another text (tests/chat/test_
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -78,20 +78,24 @@ class Advice(NamedTuple):
     why: str
 
 
-def fit_templates(folder: Path, model: ModelTemplate) -> list[Fit]:
-    """Every shipped template beside a model, the best first."""
+def fit_templates(folder: Path, model: ModelTemplate, more: Sequence[Path] = ()) -> list[Fit]:
+    """Every shipped template beside a model, and `more` files, the best first."""
     pieces, stops = read_pieces(folder), read_stops(folder, model)
     own = _own(model)
-    fits = [fit_template(path, model, own, pieces, stops) for path in sorted(SHIPPED.glob("*.jinja"))]
+    shipped = sorted(SHIPPED.glob("*.jinja"))
+    known = {path.resolve() for path in shipped}
+    others = [path for path in more if path.resolve() not in known]
+    fits = [fit_template(path, model, own, pieces, stops) for path in (*shipped, *others)]
     return sorted(fits, key=lambda fit: (GRADES.index(fit.grade), len(fit.other) + len(fit.refused), fit.name))
 
 
 def fit_template(
     path: Path, model: ModelTemplate, own: ChatTemplate | None, pieces: Collection[str], stops: Collection[str]
 ) -> Fit:
-    """One shipped template beside the model's own, which may be None; pieces: every token that stands for itself."""
-    markers = model.markers | set(MARKER.findall(path.read_text(encoding="utf-8").partition("-#}")[2]))
-    template = ChatTemplate(path.read_text(encoding="utf-8"), path.name, model.special_tokens, markers)
+    """One template beside the model's own, which may be None; pieces: every token that stands for itself."""
+    source = path.read_text(encoding="utf-8")
+    markers = model.markers | set(MARKER.findall(source.partition("-#}")[2] or source))
+    template = ChatTemplate(source, path.name, model.special_tokens, markers)
     other, refused, written, end = [], [], set(), ""
     for name, messages in PROBES.items():
         ours = _texts(template, messages)
@@ -108,7 +112,7 @@ def fit_template(
     grade: Grade = "unfit" if missing else "near" if is_near else "possible"
     if grade == "near" and not other and not refused:
         grade = "same"
-    return Fit(path.stem, grade, tuple(other), tuple(refused), missing, end, end in stops)
+    return Fit(path.name, grade, tuple(other), tuple(refused), missing, end, end in stops)
 
 
 def advise(model: ModelTemplate, fits: list[Fit]) -> Advice:
@@ -119,7 +123,7 @@ def advise(model: ModelTemplate, fits: list[Fit]) -> Advice:
         if auto == "default.jinja":
             return Advice("chat_templates/default.jinja", "auto", f"{why}, and its tokenizer has the markers of ChatML")
         usable = next((fit for fit in fits if fit.grade == "possible"), None)
-        rest = f"; {usable.name}.jinja can be had, as its markers are tokens of this model" if usable else ""
+        rest = f"; {usable.name} can be had, as its markers are tokens of this model" if usable else ""
         return Advice("plain", "auto", f"{why}, nor has its tokenizer the markers of ChatML{rest}")
     own = _own(model)
     try:
@@ -130,7 +134,7 @@ def advise(model: ModelTemplate, fits: list[Fit]) -> Advice:
         why = f"the model's own template cannot be trained on: {error.seen}"
         if best is None:
             return Advice("the model's own", "", f"{why} None of chat_templates/ writes its text: write one.")
-        return Advice("the model's own", f"chat_templates/{best.name}.jinja", why)
+        return Advice("the model's own", f"chat_templates/{best.name}", why)
     return Advice(
         "the model's own", "auto", "the model was tuned with it, and training, answers and exports keep to it"
     )
