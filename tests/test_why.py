@@ -88,6 +88,15 @@ def test_the_life_of_a_row(project, capsys):
         assert re.search(rf"^ *{step} . raw/sums.jsonl:5 . +{loss:.4g} . +{of_step:.4g} . \d of 4", said, re.M)
 
 
+def test_a_row_of_another_split_is_not_trained(project, capsys):
+    row = rows_of("data/processed/train.jsonl")[0] | {"source": "raw/other.jsonl:3"}
+    Path("val.jsonl").write_text(json.dumps(row) + "\n")
+    said = why(capsys, "--row", "other.jsonl:3", settings=(*SPLIT, "data.val_path=val.jsonl"))
+    assert "In the val split: val.jsonl:1" in said
+    assert "It cannot be read again: its file is not here" in said
+    assert "seen 0 times in 70 steps\nIt is not trained now, as the val split is not." in said
+
+
 def test_rows_that_were_left_out_and_rows_that_are_unknown(project, capsys):
     said = why(capsys, "--row", f"sums.jsonl:{DUPLICATE}")
     assert "Left out (data/processed/rejected.jsonl:1): duplicate. equal to raw/sums.jsonl:5" in said

@@ -127,6 +127,8 @@ def _tell_losses(config: Config, places: Sequence[Place], run: RunFolder | None)
         (sight.step, sight.row.source, sight.row.loss, sight.loss, f"{sight.place} of {sight.rows}", sight.row.tokens)
         for sight in sights
     ]
+    if not any(place.split == "train" for place in places):
+        console.result(f"It is not trained now, as the {places[0].split} split is not.")
     if rows:
         console.table("", ("step", "row", "loss a token", "of the step", "worst", "tokens"), rows)
     if _is_of_other_rows(config, run):
