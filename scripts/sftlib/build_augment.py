@@ -78,7 +78,7 @@ def augment(config: Config, inputs: Sequence[str], out: str, options: Options) -
             report = augment_rows(asked, goal, **rows)
         else:
             endpoint = None if is_offline() else _endpoint(options)
-            with AnswerStore(Path(config.train.output_dir) / ".cache" / "answers.sqlite") as store:
+            with AnswerStore(Path(config.train.output_dir) / "answers.sqlite") as store:
                 report = augment_rows(
                     asked, goal, **rows, store=store, endpoint=endpoint, limit=options.limit,
                     max_failed=options.max_failed,

@@ -117,7 +117,7 @@ def test_a_kill_and_again_asks_only_for_the_rest(project):
         done = run(*arguments)
         assert done.returncode == 0, done.stderr
         assert len(server.asked) - before == 4  # of 0 to 9 these are 6 to 9
-    with sqlite3.connect("results/.cache/answers.sqlite") as data:
+    with sqlite3.connect("results/answers.sqlite") as data:
         assert data.execute("SELECT count(*) FROM replies").fetchone() == (10,)
 
 

@@ -1,6 +1,6 @@
 """Replies that were paid for once, on the disk: asked for again, they cost nothing, and a kill loses none.
 
-    with AnswerStore("outputs/.cache/answers.sqlite") as store:
+    with AnswerStore("outputs/answers.sqlite") as store:
         store.put(key, Reply("Ahoy!", "stop"))
         store.get(key)                              ->  Reply("Ahoy!", "stop"), or None
 

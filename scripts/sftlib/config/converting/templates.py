@@ -1,8 +1,9 @@
 """The chat templates of other tools by their names, and the file of ours that writes the same text.
 
-Comes in: the name of a template. Goes out: a path for data.template_path, and what is not quite the same. Only names
-whose text has been compared stand here: axolotl at 002a637c (utils/chat_templates), LLaMA-Factory 0.9.5
-(data/template.py); every other name is refused, as another text is another training.
+Comes in: the name of a template. Goes out: a path for data.template_path, and what is not quite the same. Axolotl's
+texts were read in its repository (utils/chat_templates/templates, 2025), of LLaMA-Factory's (data/template.py, 0.9.5)
+chatml, gemma, gemma3, deepseek3 and qwen3_nothink; its others stand here by the published format that they name. Every
+other name is refused, as another text is another training.
 
     OF_AXOLOTL["llama3"]  ->  Match("chat_templates/llama3.jinja")
 
@@ -27,6 +28,7 @@ class Match(NamedTuple):
 _CHATML = Match("chat_templates/default.jinja")
 _QWEN3 = "the model's own template is taken: it says where an empty block of thinking stands, and none is trained"
 _FALLBACK = "tokenizer_default_fallback_"
+_PHI_4 = "rows without a system message get none; there they get that of Phi-4-reasoning (data.datasets.NAME.system)"
 _NO_BOS = "the text begins without BOS"
 OF_AXOLOTL = {
     "tokenizer_default": Match("auto"),
@@ -37,7 +39,7 @@ OF_AXOLOTL = {
     "mistral_v2v3": Match("chat_templates/mistral.jinja", "a system text stands before the first question"),
     "phi_3": Match("chat_templates/phi3.jinja", _NO_BOS),
     "phi_35": Match("chat_templates/phi3.jinja"),
-    "phi_4": Match("chat_templates/phi4.jinja"),
+    "phi_4": Match("chat_templates/phi4.jinja", _PHI_4),
     "deepseek_v3": Match("chat_templates/deepseek.jinja"),
     "qwen_25": Match("chat_templates/qwen2.5.jinja"),
     "qwen3": Match("auto", "the model's own template is taken, which is that of Qwen3 for a Qwen3 only"),
