@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from strategies import contents
 
 from sftlib.chat.sentences import Places, cut_places, sentences
@@ -77,3 +78,13 @@ def test_whole_sentences(text: str, found: list[str]) -> None:
 @given(text=contents())
 def test_sentences_joined_are_the_text(text: str) -> None:
     assert "".join(sentences(text)) == text
+
+
+ODD = [*'ab .!?\n(1"', "\u2028", "\x85", "\u3000", "\xa0", "。", "é", "😀", "\u200b"]
+
+
+@given(st.text(st.sampled_from(ODD), max_size=25))
+def test_no_text_is_too_odd(text: str) -> None:
+    """sentencex panics at blanks of several bytes, which would end the process."""
+    assert "".join(sentences(text)) == text
+    assert all(0 < place < len(text) for place in cut_places(text).words)

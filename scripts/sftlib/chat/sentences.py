@@ -14,6 +14,7 @@ Worst bug: a code block cut in two where a sentence could have been (tests/chat/
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ FENCE = re.compile(r"^[ \t]*(```|~~~).*\n?", re.MULTILINE)
 LINE = re.compile(r"\n+")
 WORD = re.compile(r"\s+(?=\S)")
 BLANKS = re.compile(r"\s*")
+ODD_BLANK = re.compile(r"[^\S\n ]")
 # Its rules are chosen by language; those of English know every script's full stops and split no other language worse.
 LANGUAGE = "en"
 
@@ -36,13 +38,10 @@ class Places:
 
 def cut_places(text: str) -> Places:
     """Where a text may be cut, but at its ends."""
-    import sentencex  # only rows that are too long need it
-
     blocks = _code_blocks(text)
     lines = {found.end() for found in LINE.finditer(text)}
-    ends = {int(found["end_index"]) for found in sentencex.get_sentence_boundaries(LANGUAGE, text)}
     sentences = {
-        place for place in lines | {_next(text, end) for end in ends}
+        place for place in lines | {_next(text, end) for end in _ends(text)}
         if not any(start < place < end for start, end in blocks)
     }  # fmt: skip
     sentences |= {edge for block in blocks for edge in block}
@@ -54,15 +53,23 @@ def cut_places(text: str) -> Places:
 
 def sentences(text: str) -> list[str]:
     """The sentences of a text with the white space behind them, so that joined they are the text."""
-    import sentencex
-
     found: list[str] = []
-    for piece in sentencex.segment(LANGUAGE, text):
+    for start, end in itertools.pairwise([0, *_ends(text)]):
+        piece = text[start:end]
         if found and not (piece.strip() and found[-1].strip()):
             found[-1] += piece
         else:
             found.append(piece)
     return found
+
+
+def _ends(text: str) -> list[int]:
+    """Where sentences end, the last of them with the text."""
+    import sentencex  # only rows that are too long need it
+
+    plain = ODD_BLANK.sub(" ", text)  # sentencex 1.0.32 panics at some blanks of several bytes, such as U+2028
+    ends = {int(found["end_index"]) for found in sentencex.get_sentence_boundaries(LANGUAGE, plain)}
+    return sorted({*ends, len(text)} - {0})
 
 
 def _code_blocks(text: str) -> list[tuple[int, int]]:
