@@ -43,7 +43,7 @@ SAMPLED = ("infer.temperature=2.0",)
 HUB = ("model.name=org/name",)
 T5 = ("model.type=seq2seq", "model.name=T5", "data.truncation=truncate")
 SETS = ("data.datasets={a: {path: raw}, b: {path: raw2, truncation: drop}}",)
-TIGHT_SETS = (*SETS, "model.max_seq_len=40", "data.max_rejected=1")
+TIGHT_SETS = (*SETS, "model.max_seq_len=34", "data.max_rejected=1")  # some rows of b are longer
 HUB_SETS = ("data.datasets={a: {path: raw}, b: {path: 'hf:org/name'}}",)
 MUTATIONS = [
     Mutation("seed", "7", "train"),
@@ -95,7 +95,7 @@ MUTATIONS = [
     Mutation("data.datasets.b.truncation", "truncate", "prepare", TIGHT_SETS),
     Mutation("data.datasets.b.loss_on", "all", "prepare", SETS),
     Mutation(
-        "data.mixing.temperature", "3", "prepare", ("data.datasets={a: {path: raw}, b: {path: raw3, max_rows: 5}}",)
+        "data.mixing.temperature", "3", "prepare", ("data.datasets={a: {path: raw}, b: {path: raw2, max_rows: 5}}",)
     ),
     Mutation("data.mixing.rows", "9", "prepare", SETS),
     Mutation("data.style_dir", "elsewhere", "style"),

@@ -98,3 +98,6 @@ def test_an_opening_that_is_common_in_one_data_set_says_nothing_in_the_others() 
     assert find(many[:9] + others(2000), many[9:]) == []  # 12 of 2012 are not many, 12 of 12 are
     assert find(many[:9] + others(2000), [*many[9:], *talks("b", "subject 3")]) == ["a:4"]
     assert find(many[:5] + others(2000), many[5:8]) == ["a:1"]
+    later = talks("b", *(f"later {i}" for i in range(12)))
+    named = [Conversation(row.messages, row.source, "a") for row in others(2000)]
+    assert find(named + later[:9], later[9:]) == []  # common in the second set alone

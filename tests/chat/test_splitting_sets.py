@@ -235,3 +235,39 @@ def test_a_common_opening_of_an_earlier_set_binds_nobody():
     ends = [next(split for line, split in splits.items() if f'"{source}"' in line) for source in
             (first[0].conversation.source, "f:1")]  # fmt: skip
     assert len(set(ends)) == 1
+
+
+def test_an_opening_that_is_common_only_in_all_sets_together_binds_nobody():
+    """Six of forty rows in each set: not more than ten in either, but in both."""
+    random_ = random.Random(9)
+
+    def rows(name: str) -> list[Made]:
+        def talk(i: int) -> Made:
+            answer = Message("assistant", " ".join(random_.choices(WORDS, k=30)))
+            head = (Message("user", "Hi"), Message("assistant", "Hello!")) if i < 6 else ()
+            return Made(Conversation((*head, Message("user", f"{name} {i}"), answer), f"{name}:{i}"), 0, 0, None)
+
+        return [talk(i) for i in range(40)]
+
+    with SplitTable(42) as table:
+        for rank, name in enumerate(("first", "second")):
+            for made in rows(name):
+                table.add(made.conversation, rank)
+        dealt = table.assign(SHARES, ["first", "second"])
+    assert sum(dealt[0].groups.values()) == 35  # six are one group
+    assert sum(dealt[1].groups.values()) == 40
+    assert dealt[1].follow == 0
+
+
+def test_an_opening_that_is_common_in_a_later_set_alone_makes_no_group_of_it():
+    """Twelve of twelve rows of it, and of 1312 in all."""
+    random_ = random.Random(10)
+    hello = (Message("user", "Hi"), Message("assistant", "Hello!"))
+    with SplitTable(42) as table:
+        for i in range(1300):
+            table.add(Conversation((Message("user", f"Q {i}"), Message("assistant", "a")), f"first:{i}"), 0)
+        for i in range(12):
+            answer = Message("assistant", " ".join(random_.choices(WORDS, k=30)))
+            table.add(Conversation((*hello, Message("user", f"R {i}"), answer), f"second:{i}"), 1)
+        dealt = table.assign(SHARES, ["first", "second"])
+    assert sum(dealt[1].groups.values()) == 12
