@@ -135,6 +135,18 @@ def test_the_text_of_a_pair_is_what_is_given_and_the_answer(tmp_path) -> None:
     assert spike["above"] == {"loss": {"value": 5.0, "usual": 1.0, "limit": 2.0}}
 
 
+def test_rows_of_one_source_keep_their_own_texts(tmp_path) -> None:
+    """As those that are rendered from the turns of one conversation."""
+    run = RunFolder(tmp_path, "run")
+    run.path.mkdir()
+    told = RowLosses(run, decode=lambda ids: " ".join(map(str, ids)))
+    inputs = {"sources": ["a:1", "a:1"], "input_ids": torch.tensor([[5], [6]]), "attention_mask": torch.ones(2, 1)}
+    told.count(inputs, torch.tensor([-1.0, -9.0]), torch.tensor([0, 1]))
+    told._tell(Spike(3, {"loss": Above(5.0, 1.0, 2.0)}, [SeenRow("a:1", 9.0, 1), SeenRow("a:1", 1.0, 1)], 1))
+    [spike] = lines(run.spikes)
+    assert [(row["loss"], row["text"]) for row in spike["rows"]] == [(9.0, "6"), (1.0, "5")]
+
+
 def test_without_a_token_to_train_a_row_is_not_seen(tmp_path) -> None:
     run = RunFolder(tmp_path, "run")
     run.path.mkdir()

@@ -50,8 +50,9 @@ def test_among_sound_rows_none_stands_out(run: RunFolder) -> None:
     assert suspects(run) == {}
 
 
-def test_equal_losses_have_no_outlier(run: RunFolder) -> None:
-    line = {"step": 1, "loss": 1.0, "grad_norm": 1.0, "rows": [[f"a:{n}", 1.0 + n / 1000, 9] for n in range(9)]}
+def test_where_all_are_alike_a_little_more_is_no_outlier(run: RunFolder) -> None:
+    rows = [[f"a:{n}", 1.5 if n == 8 else 1.0, 90] for n in range(9)]
+    line = {"step": 1, "loss": 1.0, "grad_norm": 1.0, "rows": rows}
     run.seen.write_text(json_line(line))
     assert suspects(run) == {}
 

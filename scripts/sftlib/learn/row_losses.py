@@ -86,24 +86,21 @@ class RowLosses(TrainerCallback):
 
     def _tell(self, spike: Spike) -> None:
         """Write a step that stands out with the texts of its rows, and name the worst."""
-        texts = {source: text for part in processes.gathered(self._own_texts()) for source, text in part.items()}
+        texts = {row: text for part in processes.gathered(self._own_texts()) for row, text in part.items()}
         if not processes.is_first():
             return
         files.append_text(self.run.spikes, files.json_line(spike.to_dict(texts)))
         worst = spike.rows[0]
-        text = " ".join(texts[worst.source].split())
+        text = " ".join(texts[worst].split())
         console.warn(
             f"{spike.words()} Worst row: {worst.source}, {worst.loss:.2f} a token over {worst.tokens}: "
             f"...{text[-SHOWN:]!r}. The rows are in {self.run.spikes}; make why ROW={worst.source} tells its life."
         )
 
-    def _own_texts(self) -> dict[str, str]:
-        return {
-            source: self._text(inputs, row)
-            for inputs in self._inputs
-            for row, source in enumerate(inputs["sources"])
-            if source
-        }
+    def _own_texts(self) -> dict[SeenRow, str]:
+        """By the whole of a row: pairs rendered from one conversation have one source."""
+        texts = (self._text(inputs, row) for inputs in self._inputs for row in range(len(inputs["sources"])))
+        return dict(zip(self._own_rows(), texts, strict=True))
 
     def _text(self, inputs: Mapping[str, Any], row: int) -> str:
         ids = inputs["input_ids"][row][inputs["attention_mask"][row] != 0].tolist()

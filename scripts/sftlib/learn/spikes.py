@@ -60,12 +60,12 @@ class Spike:
         ]
         return f"Step {self.step} stands out: its {' and its '.join(parts)}."
 
-    def to_dict(self, texts: Mapping[str, str]) -> dict[str, Any]:
+    def to_dict(self, texts: Mapping[SeenRow, str]) -> dict[str, Any]:
         """A line of spikes.jsonl."""
         rows = [
             {
                 "source": row.source, "loss": row.loss, "tokens": row.tokens, "blamed": place < self.blamed,
-                "text": texts[row.source],
+                "text": texts[row],
             }
             for place, row in enumerate(self.rows)
         ]  # fmt: skip
