@@ -43,7 +43,7 @@ SAMPLED = ("infer.temperature=2.0",)
 HUB = ("model.name=org/name",)
 T5 = ("model.type=seq2seq", "model.name=T5", "data.truncation=truncate")
 SETS = ("data.datasets={a: {path: raw}, b: {path: raw2, truncation: drop}}",)
-TIGHT_SETS = (*SETS, "model.max_seq_len=40", "data.max_rejected=1")
+TIGHT_SETS = (*SETS, "model.max_seq_len=35", "data.max_rejected=1")
 HUB_SETS = ("data.datasets={a: {path: raw}, b: {path: 'hf:org/name'}}",)
 MUTATIONS = [
     Mutation("seed", "7", "train"),
