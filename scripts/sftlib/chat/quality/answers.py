@@ -17,7 +17,7 @@ import re
 import unicodedata
 
 from ..near_duplicates import words_of
-from ..splitting import fold
+from ..questions import fold
 
 ECHOED = 4  # words of a question from which on an answer that begins with it is an echo; "Hi" may be answered by "Hi"
 PROSE = 6  # words of a last line that is prose: shorter ones are titles, names and labels

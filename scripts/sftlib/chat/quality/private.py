@@ -37,7 +37,7 @@ _VERSION = re.compile(r"(?:\bv|version|release|section|§)\.? ?$", re.I)
 _PHONE = re.compile(
     r"(?<![\w.,+/-])(?:\+\d{1,3}(?:[ .()/-]{0,2}\d){7,13}"  # +46 70 123 45 67
     r"|(?:\(\d{3}\) ?|\d{3}[.-])\d{3}[.-]\d{4}"  # (555) 123-4567
-    r"|0\d{1,3}[-/]\d{2,3}(?: \d{2,3}){1,3})(?![\w-])"  # 040-123 45 67
+    r"|(?<!\d )0[1-9]\d{0,2}[-/]\d{2,3}(?: \d{2,3}){1,3})(?![\w-])"  # 040-123 45 67
 )
 _CALL = re.compile(
     r"\b(?:tel|telephone|phone|mobile|call|fax|whatsapp|telefon|telefono|teléfono|móvil|llam[ae]\w*|handy|"
