@@ -32,9 +32,8 @@ from .memory.probe import Device, find_device
 from .model.backend import Backend, has_bitsandbytes
 from .model.kind import check_kind, decoder_start
 from .model.precision import Precision, choose_precision
-from .model.store import StoredModel
+from .model.store import StoredModel, find_described
 from .model.store import fetch_model as fetch_from_store
-from .model.store import find_described
 from .model.tokenizer import end_of_turn_ids, load_tokenizer, read_generation_config
 from .run.launch import find_launch
 from .units import GIB

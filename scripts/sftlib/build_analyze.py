@@ -1,11 +1,11 @@
-"""Assembly of `make analyze`: processed splits to one dict of findings and numbers, and from it the tables and the page.
+"""Assembly of `make analyze`: processed splits to one dict of findings and numbers, and from it tables and page.
 
     analysis = analyze(config, with_tokens=True)
     show(analysis)                                   -> two screens on the terminal
     write(analysis, folder_of(config))               -> outputs/analysis/report.html and report.json
 
-The page and the terminal show nothing that is not in the dict, so that their numbers agree. Tokens are those of training:
-the same encoding, from the same cache. Where there is no tokenizer, words are counted instead, and that is said.
+The page and the terminal show nothing that is not in the dict, so that their numbers agree. Tokens are those of
+training: the same encoding, from the same cache. Where there is no tokenizer, words are counted, and that is said.
 
 Worst bug: a number on the page that is not the data's (tests/test_analyze.py).
 """
@@ -29,7 +29,6 @@ from .errors import DataError, ModelError, UsageError
 from .files import write_json, write_text
 from .report import page, summary
 from .run.inputs import find_split
-from .units import percent
 
 NAMELESS = "(the data)"  # where there is one data set without a name
 
@@ -114,18 +113,19 @@ def _splits(config: Config) -> dict[str, Path]:
 def _described(config: Config, survey: Survey, paths: dict[str, Path]) -> dict[str, Any]:
     rows = survey.rows.total()
     found = {one.kind for one in survey.findings} | {style.kind for style in survey.styles}
+    sizes = Counter({split: sum(n for (of, _), n in survey.rows.items() if of == split) for split in paths})
+    unseen = {kind: known for kind, known in KINDS.items() if kind not in found}
     return {
         "made": time.strftime("%Y-%m-%d %H:%M"),
         "project": config.run_name or Path(paths["train"]).parent.as_posix(),
         "rows": rows,
         "splits": [
-            {"name": split, "path": path.as_posix(), "rows": sum(n for (of, _), n in survey.rows.items() if of == split)}
-            for split, path in paths.items()
+            {"name": split, "path": path.as_posix(), "rows": sizes[split]} for split, path in paths.items()
         ],
         "sets": [_set(survey, name, rows) for name in dict.fromkeys(name for _, name in survey.rows)],
         "findings": [asdict(one) | {"by_set": _named(one.by_set)} for one in survey.findings],
         "styles": [asdict(one) | {"dataset": one.dataset or NAMELESS} for one in survey.styles],
-        "not_found": [{"group": known.group, "title": known.title} for kind, known in KINDS.items() if kind not in found],
+        "not_found": [{"kind": kind, "group": known.group, "title": known.title} for kind, known in unseen.items()],
         "near_duplicates": config.data.near_duplicates,
         "languages": _counted(survey.languages, "code", rows),
         "turns": sorted(_counted(survey.turns, "turns", rows), key=lambda one: one["turns"]),
@@ -167,17 +167,29 @@ def _add_words(analysis: dict[str, Any], survey: Survey, why: str) -> None:
 
 
 def _add_tokens(analysis: dict[str, Any], config: Config, survey: Survey, paths: dict[str, Path]) -> None:
-    from . import build
+    from . import build, build_examples
     from .build_limits import limits
 
+    uncut = _uncut(config)
     with survey.timed("tokens"):
         text = build.load_text(config, with_weights=False)
-        tables = {(split, ""): build.encode_split(config, text, split, path).examples for split, path in paths.items()}
+        tables = {
+            (split, name): table
+            for split, path in paths.items()
+            for name, table in build_examples.encode_split(uncut, text, split, path).sets.items()
+        }
     _add_lengths(analysis, "tokens", {key: (table.lengths, table.supervised) for key, table in tables.items()})
     with survey.timed("limits"):
         trained = [table for (split, _), table in tables.items() if split == "train"]
         analysis["limits"] = limits(config, trained) if config.model.type == "causal" else None
     analysis["why_words"] = ""
+
+
+def _uncut(config: Config) -> Config:
+    """The config without what shortens a row before its length is known."""
+    sets = {name: one.model_copy(update={"truncation": "drop"}) for name, one in config.data.datasets.items()}
+    data = config.data.model_copy(update={"truncation": "drop", "datasets": sets})
+    return config.model_copy(update={"data": data})
 
 
 def _add_lengths(analysis: dict[str, Any], unit: str, lengths: dict[tuple[str, str], tuple[Any, Any]]) -> None:

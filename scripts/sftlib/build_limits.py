@@ -1,9 +1,10 @@
 """Assembly of the advice on model.max_seq_len: the tables of the training split to the limits that are worth a look.
 
-    limits(config, tables)  ->  {"configured": 1024, "p95": 240, "knee": 216, "suggested": 240, "choices": [...], ...}
+    limits(config, tables)  ->  {"configured": 1024, "p95": 240, "knee": 216, "choices": [...], "advice": "...", ...}
 
-What a limit loses is counted by the length policy of the config, run once for each; what it takes of memory by the
-estimate of `make estimate`, at the micro-batch that is foreseen for the limit of now.
+The tables are uncut. What a limit loses is counted for rows that are dropped and for rows that are cut; `split` and
+`truncate_turns` lose less than cutting does. What it takes of memory comes from the estimate of `make estimate`, at the
+micro-batch that is foreseen for the limit of now.
 Worst bug: a cost that training does not have (tests/test_analyze.py).
 """
 
@@ -14,10 +15,9 @@ from dataclasses import replace
 from typing import Any
 
 from . import console
-from .build import within_lengths
 from .build_estimate import estimate_config
 from .config.schema import Config
-from .errors import ModelError
+from .errors import SftError
 from .memory.estimate import estimate
 from .tokens import limits as rooms
 from .tokens.table import ExampleTable
@@ -30,18 +30,24 @@ def limits(config: Config, tables: Sequence[ExampleTable]) -> dict[str, Any]:
     supervised = rooms.lengths_of(tables, lambda table: table.supervised)
     at = rooms.points_of(lengths)
     dropped, cut = rooms.kept_if_dropped(lengths, supervised, at), rooms.kept_if_cut(tables, at)
-    drops = config.data.truncation == "drop"
-    bend = rooms.knee(at, dropped if drops else cut)
+    policy, now = config.data.truncation, config.model.max_seq_len
+    bend = rooms.knee(at, dropped if policy == "drop" else cut)
     p95, longest = int(rooms.spread(lengths)["p95"]), int(lengths.max())
-    now = config.model.max_seq_len
-    memory = _Memory(config, longest)
-    choices = [
-        _choice(config, tables, limit, names, min(now, longest), memory)
-        for limit, names in rooms.candidates(now, p95, bend, longest).items()
-    ]
+    memory = _Memory(config)
+    choices = []
+    for limit, names in rooms.candidates(now, p95, bend, longest).items():
+        found = rooms.costs(tables, limit)
+        tokens = found["tokens_if_dropped" if policy == "drop" else "tokens_if_cut"]
+        choices.append(
+            {
+                "limit": limit, "names": names, **found, "trained_share": tokens / max(1, int(lengths.sum())),
+                "attention": (min(limit, longest) / min(now, longest)) ** 2, "memory": memory.at(min(limit, longest)),
+            }
+        )  # fmt: skip
     return {
-        "configured": now, "policy": config.data.truncation, "p95": p95, "knee": bend, "longest": longest,
-        "advice": _advice(choices, now, p95, bend, longest), "choices": choices, "memory_of": memory.of, "memory_why": memory.why,
+        "configured": now, "policy": policy, "p95": p95, "knee": bend, "longest": longest,
+        "advice": _advice(choices, policy, now, p95, bend, longest), "choices": choices,
+        "memory_of": memory.of, "memory_why": memory.why,
         "curve": [
             {"limit": int(limit), "dropped": round(float(one), 5), "cut": round(float(other), 5)}
             for limit, one, other in zip(at, dropped, cut, strict=True)
@@ -49,56 +55,37 @@ def limits(config: Config, tables: Sequence[ExampleTable]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _advice(choices: list[dict[str, Any]], now: int, p95: int, bend: int, longest: int) -> str:
+def _advice(choices: list[dict[str, Any]], policy: str, now: int, p95: int, bend: int, longest: int) -> str:
     """What the numbers come to, in words."""
     by_limit = {choice["limit"]: choice for choice in choices}
-    suggested = by_limit[rooms.rounded_up(p95)]
+    loss = "dropped_share" if policy == "drop" else "cut_share"
+
+    def costs(limit: int) -> str:
+        lost = by_limit[limit][loss]
+        most = "at most " if policy in ("split", "truncate_turns") and lost else ""
+        return f"costs {most}{percent(lost, 1)} of the supervised tokens" if lost else "costs nothing"
+
+    holding, whole = rooms.rounded_up(p95), rooms.rounded_up(longest)
     today = (
-        f"Every row fits the {now} of now: the longest has {longest} tokens."
+        f"Every row fits the {now} of now; the longest has {longest} tokens."
         if longest <= now
-        else f"Of now {percent(by_limit[now]['rows_lost_share'], 1)} of the rows are lost at {now}."
-        if by_limit[now]["rows_lost"]
-        else f"At the {now} of now {by_limit[now]['rows_too_long']} rows are cut, and none is lost."
+        else f"{by_limit[now]['rows_longer']} rows are longer than the {now} of now, which {costs(now)}."
     )
-    costs = (
-        f"costs {percent(suggested['supervised_lost_share'], 1)} of the supervised tokens"
-        if suggested["supervised_lost"]
-        else "costs nothing"
-    )
-    return (
-        f"{today} model.max_seq_len: {suggested['limit']} holds 95 % of the rows and {costs}; the knee, behind which "
-        f"length buys less than on average, is at {bend}. {rooms.rounded_up(longest)} holds all."
-    )
-
-
-def _choice(
-    config: Config, tables: Sequence[ExampleTable], limit: int, names: list[str], now: int, memory: _Memory
-) -> dict[str, Any]:
-    model = config.model.model_copy(update={"max_seq_len": limit})
-    reports = [within_lengths(config.model_copy(update={"model": model}), table)[1] for table in tables]
-    rows, supervised = sum(report.rows for report in reports), sum(report.supervised_tokens for report in reports)
-    tokens = sum(report.tokens for report in reports)
-    too_long = sum(int((table.lengths > limit).sum()) for table in tables)
-    lost = rows - sum(report.rows_kept for report in reports)
-    supervised_lost = sum(report.supervised_tokens_lost for report in reports)
-    kept = tokens - sum(report.tokens_lost for report in reports)
-    longest = min(limit, memory.longest)
-    return {
-        "limit": limit, "names": names, "rows_too_long": too_long, "rows_lost": lost, "rows_lost_share": lost / rows,
-        "supervised_lost": supervised_lost, "supervised_lost_share": supervised_lost / max(1, supervised),
-        "tokens_trained": kept, "tokens_trained_share": kept / max(1, tokens), "longest_row": longest,
-        "attention": (longest / now) ** 2, "memory": memory.at(longest),
-    }  # fmt: skip
+    at_knee = rooms.rounded_up(bend)
+    same = "; the knee, behind which length buys less than on average, lies there too" if at_knee == holding else (
+        f". The knee, behind which length buys less than on average, is at {bend}; {at_knee} {costs(at_knee)}"
+    )  # fmt: skip
+    return f"{today} {holding} holds 95 % of the rows and {costs(holding)}{same}. {whole} holds all."
 
 
 class _Memory:
     """GiB that a training would take with rows of a length; None where the architecture is not known."""
 
-    def __init__(self, config: Config, longest: int) -> None:
-        self.longest, self.of, self.why = longest, "", ""
+    def __init__(self, config: Config) -> None:
+        self.of, self.why = "", ""
         try:
             self._asked = estimate_config(config, None)
-        except ModelError as error:
+        except SftError as error:
             self._asked, self.why = None, error.seen
             console.note(f"Memory is not estimated: {error.seen}")
         else:

@@ -41,31 +41,35 @@ def _plots(analysis: dict[str, Any]) -> dict[str, str]:
     marks = [(f"95 % of rows: {analysis['lengths']['rows']['p95']:,}", analysis["lengths"]["rows"]["p95"])]
     drawn = {
         "supervised": plots.supervised(
-            analysis["supervised"]["by_row"], analysis["supervised"]["share"], f"Rows by their share of supervised {unit}"
-        ),
-        "turns": plots.shares(
-            *_named(analysis["turns"], lambda one: f"{one['turns']} {'turn' if one['turns'] == 1 else 'turns'}"),
-            "Share of rows by turns",
-        ),
-        "languages": plots.shares(
-            *_named(analysis["languages"], lambda one: one["code"] or "not told"), "Share of rows by language"
+            analysis["supervised"]["by_row"], analysis["supervised"]["share"], f"Rows by supervised share of {unit}"
         ),
     }  # fmt: skip
-    if len(analysis["sets"]) > 1:
-        drawn["sets"] = plots.shares(*_named(analysis["sets"], lambda one: one["name"]), "Share of rows by data set")
+    for name, key, label in (
+        ("sets", "name", "data set"),
+        ("languages", "code", "language"),
+        ("turns", "turns", "turns"),
+    ):
+        if len(analysis[name]) > 1:
+            drawn[name] = plots.shares(*_named(analysis[name], key), f"Share of rows by {label}")
     if limits:
         now = (f"model.max_seq_len now: {limits['configured']:,}", limits["configured"])
         of_training = (f"95 % of rows: {limits['p95']:,}", limits["p95"])
         bend = (f"knee: {limits['knee']:,}", limits["knee"])
-        drawn["kept"] = plots.kept(limits["curve"], [of_training, bend, now], "Supervised tokens kept by model.max_seq_len")
+        drawn["kept"] = plots.kept(
+            limits["curve"], [of_training, bend, now], "Supervised tokens kept by model.max_seq_len"
+        )
         marks.append(now)
     drawn["lengths"] = plots.lengths(analysis["histogram"], marks, unit, f"Rows by their length in {unit}")
     return drawn
 
 
-def _named(entries: list[dict[str, Any]], name: Any) -> tuple[list[str], list[float]]:
+def _named(entries: list[dict[str, Any]], key: str) -> tuple[list[str], list[float]]:
     """Names and shares of the first entries, the others added up."""
-    shown = [(name(one), one["share"]) for one in entries[:SETS]]
+    shown = [(_name(one[key]), one["share"]) for one in entries[:SETS]]
     if len(entries) > SETS:
         shown.append(("others", sum(one["share"] for one in entries[SETS:])))
     return [label for label, _ in shown], [share for _, share in shown]
+
+
+def _name(value: str | int) -> str:
+    return "not told" if value == "" else str(value)

@@ -1,9 +1,9 @@
 """Plots as text: inline SVG that takes its colours from the page, light or dark, and reaches for nothing outside it.
 
-In: plain numbers. Out: `<svg ...>...</svg>`. matplotlib draws in colours that stand for the page's own, and these are put
-in their place afterwards; so are fonts, and what would be the same name in two plots of one page.
+In: plain numbers. Out: `<svg ...>...</svg>`. matplotlib draws in colours that stand for the page's own, and these are
+put in their place afterwards; so are fonts, and what would be the same name in two plots of one page.
 
-    columns([Bar(...)], ...)  ->  '<svg role="img" aria-label="..." viewBox="0 0 504 216">...</svg>'
+    shares(["faq", "sums"], [0.4, 0.6], "Share of rows")  ->  '<svg viewBox="0 0 237 93" role="img" aria-label=...'
 
 Every plot has its table beside it (analysis.html.jinja): what only a plot shows, nobody who cannot see it knows.
 Worst bug: a plot in which two colours or labels cannot be told apart (looked at; what can be tested is in
@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # In these colours matplotlib draws; the page has its own in their place.
 COLOURS = {
@@ -29,7 +28,7 @@ COLOURS = {
 }  # fmt: skip
 INK, MUTED, LINE, ACCENT, SECOND, THIRD = COLOURS
 MARKS = ((SECOND, "--"), (THIRD, "-."), (INK, ":"))  # of upright lines: told apart without colour as well
-WIDE, NARROW = (9.0, 3.0), (4.4, 2.6)  # inches
+WIDE, NARROW = (10.4, 3.3), (3.3, 2.2)  # inches: about the size at which the page shows them
 STYLE = {
     "svg.fonttype": "none", "font.size": 9.5, "axes.edgecolor": LINE, "axes.labelcolor": MUTED, "text.color": INK,
     "xtick.color": MUTED, "ytick.color": MUTED, "axes.spines.top": False, "axes.spines.right": False,
@@ -39,7 +38,7 @@ STYLE = {
 
 def lengths(bars: Sequence[dict[str, int]], marks: Sequence[tuple[str, int]], unit: str, label: str) -> str:
     """Rows by length. marks: upright lines, each with its name; those right of the bars are left to the table."""
-    with _drawing(label, WIDE) as (figure, axes, done):
+    with _drawing(label, WIDE) as (axes, done):
         lows, widths = [bar["low"] - 1 for bar in bars], [bar["high"] - bar["low"] + 1 for bar in bars]
         if len(widths) > 1:
             widths[-1] = widths[0]  # it holds the tail, however long that is
@@ -54,11 +53,16 @@ def lengths(bars: Sequence[dict[str, int]], marks: Sequence[tuple[str, int]], un
 
 def kept(curve: Sequence[dict[str, Any]], marks: Sequence[tuple[str, int]], label: str) -> str:
     """Share of the supervised tokens that is kept at each limit, dropped or cut."""
-    with _drawing(label, WIDE) as (figure, axes, done):
+    with _drawing(label, WIDE) as (axes, done):
         limits = [point["limit"] for point in curve]
         axes.plot(limits, [100 * point["dropped"] for point in curve], color=ACCENT, lw=2, label="longer rows dropped")
         axes.plot(
-            limits, [100 * point["cut"] for point in curve], color=ACCENT, lw=1.4, ls=(0, (1, 1)), label="longer rows cut"
+            limits,
+            [100 * point["cut"] for point in curve],
+            color=ACCENT,
+            lw=1.4,
+            ls=(0, (1, 1)),
+            label="longer rows cut",
         )
         _mark(axes, marks, limits[-1] * 1.03)
         axes.set(xlabel="model.max_seq_len", ylabel="supervised tokens kept, %", ylim=(0, 104))
@@ -71,7 +75,7 @@ def kept(curve: Sequence[dict[str, Any]], marks: Sequence[tuple[str, int]], labe
 def shares(names: Sequence[str], values: Sequence[float], label: str) -> str:
     """Lying bars, one a name, with their shares in percent behind them."""
     size = (NARROW[0], max(1.2, 0.34 * len(names) + 0.5))
-    with _drawing(label, size) as (figure, axes, done):
+    with _drawing(label, size) as (axes, done):
         places = range(len(names), 0, -1)
         axes.barh(places, [100 * value for value in values], 0.62, color=ACCENT, alpha=0.85)
         for place, value in zip(places, values, strict=True):
@@ -86,9 +90,11 @@ def shares(names: Sequence[str], values: Sequence[float], label: str) -> str:
 
 def supervised(by_row: Sequence[int], share: float, label: str) -> str:
     """Rows by the share of them that is supervised."""
-    with _drawing(label, NARROW) as (figure, axes, done):
+    with _drawing(label, NARROW) as (axes, done):
         width = 100 / len(by_row)
-        axes.bar([at * width for at in range(len(by_row))], by_row, width * 0.92, align="edge", color=ACCENT, alpha=0.85)
+        axes.bar(
+            [at * width for at in range(len(by_row))], by_row, width * 0.92, align="edge", color=ACCENT, alpha=0.85
+        )
         _mark(axes, [(f"all rows together: {100 * share:.1f} %", 100 * share)], 100)
         axes.set(xlabel="supervised, % of a row", ylabel="rows", xlim=(0, 100))
         _ground(axes)
@@ -102,7 +108,7 @@ class _drawing:
     def __init__(self, label: str, size: tuple[float, float]) -> None:
         self._label, self._size = label, size
 
-    def __enter__(self) -> tuple[Figure, Axes, list[str]]:
+    def __enter__(self) -> tuple[Axes, list[str]]:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
 
@@ -111,7 +117,7 @@ class _drawing:
         self._figure = Figure(figsize=self._size, layout="constrained", facecolor="none")
         self._done: list[str] = []
         axes = self._figure.add_subplot(facecolor="none")
-        return self._figure, axes, self._done
+        return axes, self._done
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if kind is None:
@@ -122,7 +128,7 @@ class _drawing:
 
 
 def _inlined(svg: str, label: str) -> str:
-    """The drawing as a part of the page: its colours, its font, names of its own, and a text for those who only hear."""
+    """The drawing as a part of the page: its colours, its font, names of its own, and a text for those who hear it."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     box = re.search(r'viewBox="[^"]+"', svg)
@@ -166,4 +172,4 @@ def _ground(axes: Axes) -> None:
 def _legend(axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        axes.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=min(3, len(labels)), borderaxespad=0.2)
+        axes.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(labels), borderaxespad=0.2)

@@ -39,8 +39,14 @@ def _show_sets(analysis: dict[str, Any]) -> None:
         told = {one["code"]: one["rows"] for one in analysis["languages"][:3] if one["code"]}
         turns = sum(one["turns"] * one["rows"] for one in analysis["turns"]) / analysis["rows"]
         rows.append(
-            ["all", analysis["rows"], *sums, round(turns, 2), _languages(told, analysis["rows"])]
-            + _lengths(analysis["lengths"])
+            [
+                "all",
+                analysis["rows"],
+                *sums,
+                round(turns, 2),
+                _languages(told, analysis["rows"]),
+                *_lengths(analysis["lengths"]),
+            ]
         )
     console.table("What there is", headers, rows)
     if len(analysis["sets"]) > SETS:
@@ -62,9 +68,8 @@ def _languages(counts: dict[str, int], rows: int) -> str:
 def _show_findings(analysis: dict[str, Any]) -> None:
     findings = analysis["findings"]
     for style in analysis["styles"]:
-        console.note(
-            f"{style['title']}: {percent(style['share'], 1)} of {style['dataset']}. So many are its style, and no finding."
-        )
+        share = percent(style["share"], 1)
+        console.note(f"{style['title']}: {share} of {style['dataset']}. So many are its style, and no finding.")
     if not findings:
         console.result(f"Nothing to look at: {len(analysis['not_found'])} kinds of faults were looked for.\n")
         return
@@ -88,13 +93,13 @@ def _show_limits(analysis: dict[str, Any]) -> None:
         return
     rows = [
         [
-            choice["limit"], ", ".join(choice["names"]), choice["rows_lost"], percent(choice["rows_lost_share"], 1),
-            percent(choice["supervised_lost_share"], 1), percent(choice["tokens_trained_share"], 1),
-            choice["longest_row"], f"{choice['attention']:.2f}x",
-            "-" if choice["memory"] is None else f"{choice['memory']:.2f} GiB",
+            choice["limit"], ", ".join(choice["names"]), choice["rows_longer"], percent(choice["rows_longer_share"], 1),
+            percent(choice["dropped_share"], 1), percent(choice["cut_share"], 1), percent(choice["trained_share"], 1),
+            f"{choice['attention']:.2f}x", "-" if choice["memory"] is None else f"{choice['memory']:.2f} GiB",
         ]
         for choice in limits["choices"]
     ]  # fmt: skip
-    headers = ["max_seq_len", "", "rows lost", "", "supervised lost", "trained", "longest", "its attention", "memory"]
-    console.table(f"What model.max_seq_len costs, with data.truncation: {limits['policy']}", headers, rows)
+    headers = ["max_seq_len", "", "rows longer", "", "lost if dropped", "if cut", "trained", "attention", "memory"]
+    title = f"What model.max_seq_len costs, in supervised tokens (data.truncation is {limits['policy']})"
+    console.table(title, headers, rows)
     console.result(limits["advice"])

@@ -6,9 +6,9 @@ numbers. Nothing is cut here: what the policy takes is counted by the policy its
     spread([3, 5, 9])                              ->  {"rows": 3, "min": 3, "median": 5, ..., "max": 9}
     knee([10, 20, 1000], kept=[0.5, 0.98, 1.0])    ->  20
 
-Percentiles are rows that there are: the shortest length that 95 % of the rows do not exceed. The knee is that of Kneedle
+Percentiles are lengths that there are: the shortest that 95 % of the rows do not exceed. The knee is that of Kneedle
 (Satopää, Albrecht, Irwin, Raghavan: Finding a "Kneedle" in a Haystack, ICDCS workshops 2011): with both axes stretched
-to 0..1, the place where the curve lies highest above the diagonal. Behind it a token of length buys less than on average.
+to 0..1, the place where the curve lies highest above the diagonal. Behind it length buys less than on average.
 
 Worst bug: a limit said to lose nothing that loses rows (tests/tokens/test_limits.py).
 """
@@ -109,6 +109,20 @@ def candidates(configured: int, p95: int, bend: int, longest: int) -> dict[int, 
         found.setdefault(rounded_up(limit), []).append(name)
     found.setdefault(configured, []).append("now")
     return dict(sorted(found.items()))
+
+
+def costs(tables: Sequence[ExampleTable], limit: int) -> dict[str, int | float]:
+    """What a limit takes from the rows when longer ones are dropped, and when they are cut at their end."""
+    lengths, supervised = lengths_of(tables, lambda one: one.lengths), lengths_of(tables, lambda one: one.supervised)
+    is_longer, whole = lengths > limit, max(1, int(supervised.sum()))
+    dropped = int(supervised[is_longer].sum())
+    before = sum(int(one.supervised_before(np.minimum(one.lengths, limit)).sum()) for one in tables)
+    cut = int(supervised.sum()) - before
+    return {
+        "rows_longer": int(is_longer.sum()), "rows_longer_share": float(is_longer.mean()),
+        "dropped": dropped, "dropped_share": dropped / whole, "cut": cut, "cut_share": cut / whole,
+        "tokens_if_dropped": int(lengths[~is_longer].sum()), "tokens_if_cut": int(np.minimum(lengths, limit).sum()),
+    }  # fmt: skip
 
 
 def lengths_of(tables: Sequence[ExampleTable], of: Callable[[ExampleTable], np.ndarray]) -> np.ndarray:

@@ -24,50 +24,57 @@ PROSE = 6  # words of a last line that is prose: shorter ones are titles, names 
 LOOKED_AT = 300  # characters in which a refusal shows itself
 
 _PLACEHOLDERS = frozenset(  # `None` is not among them: "How many are left?" "None"
-    "n/a #n/a na null nan nil todo tbd tba undefined [deleted] [removed] <empty> <noinput> <nooutput> (empty) empty "
-    "placeholder #value! #ref!".split()
-)
+    ["n/a", "#n/a", "na", "null", "nan", "nil", "todo", "tbd", "tba", "undefined", "[deleted]", "[removed]", "<empty>",
+     "<noinput>", "<nooutput>", "(empty)", "empty", "placeholder", "#value!", "#ref!"]
+)  # fmt: skip
 _ONLY_MARKS = frozenset(".…-–—_*#?'\"` \n\t")
 
+# What is refused, a word of it: an assistant that cannot come on Monday refuses nothing.
 _DOES = (
     r"(?:help|assist|fulfil|comply|provide|answer|create|generate|write|discuss|do (?:that|this|so)|share|give|support|"
     r"engage|continue|access|browse|offer|complete|make|recommend|predict|tell|translate|respond|process|perform)"
 )
-_CANNOT = r"(?:can(?:not|'t| not)|am (?:unable|not able) to|'m (?:unable|not able) to|won't(?: be able to)?)"
+_TUT = r"(?:helfen|beantworten|weiterhelfen|geben|erstellen|bereitstellen|unterstützen|ausführen|erfüllen)"
+_HACE = r"(?:ayud|asist|proporcion|respond|cumpl|gener|crear|hacer eso|acced|ofrec|compart)"
+_FAIT = r"(?:aider|fournir|répondre|créer|générer|donner|accéder|faire cela|satisfaire)"
+_FA = r"(?:aiut|forni|rispond|crea|genera|dare|acced|soddisf)"
+_FAZ = r"(?:ajud|fornec|respond|cri|ger|dar|acess|atend)"
+_CANNOT = r"(?:can(?:not|'t| not)|am (?:unable|not able) to|won't(?: be able to)?)"
+_NOT_ABLE = r"i'm (?:unable|not able|not comfortable) (?:to )?"
+_SORRY = r"(?:(?:i'm|i am) (?:very |so |really |truly )?(?:sorry|afraid)|sorry|apologies|unfortunately|i apologi[sz]e)"
 _MODEL = r"(?:an? )?(?:ai|artificial intelligence|(?:large |ai )?language model)"
 _REFUSALS = re.compile(
     "|".join(
         (
             # English
-            rf"(?:(?:i'm|i am) (?:very |so |really |truly )?(?:sorry|afraid)|sorry|apologies|unfortunately|i apologi[sz]e)"
-            rf"[,.]? (?:but )?(?:as {_MODEL}[^.]{{0,40}}, )?(?:that )?i {_CANNOT} {_DOES}",
-            rf"(?:(?:i'm|i am) (?:sorry|afraid)|sorry|unfortunately)[,.]? (?:but )?i'm (?:unable|not able) to {_DOES}",
-            rf"i(?: {_CANNOT}|'m (?:unable|not able) to|'m not comfortable) (?!help but){_DOES}(?: with| you| that| this| any)",
+            rf"{_SORRY}[,.]? (?:but )?(?:as {_MODEL}[^.]{{0,40}}, )?(?:that )?(?:i {_CANNOT}|{_NOT_ABLE}) ?{_DOES}",
+            rf"(?:i {_CANNOT} |{_NOT_ABLE})(?!help but){_DOES}(?: with| you| that| this| any)",
             rf"as {_MODEL}(?: (?:model|assistant))?,? (?:i|it)\b",
             r"i (?:must|have to) (?:respectfully )?decline",
             # German
-            r"(?:es )?tut mir (?:sehr )?leid[,.]? (?:aber )?(?:ich kann|da(?:bei|mit)? kann ich|ich darf|ich bin nicht in der lage)",
-            r"leider kann ich (?:ihnen |dir |dabei |diese |das )*(?:nicht|keine)\w* \w*(?:helfen|beantworten|weiterhelfen|geben)",
+            rf"(?:es )?tut mir (?:sehr )?leid\b[^.]{{0,60}}\b(?:kann|darf)\b[^.]{{0,60}}{_TUT}",
+            rf"leider (?:kann|darf) ich [^.]{{0,60}}(?:nicht|keine)[^.]{{0,40}}{_TUT}",
             r"als (?:ein(?:e)? )?(?:ki|ki-modell|sprachmodell|künstliche intelligenz)\b",
-            # Spanish, French, Italian, Portuguese
-            r"(?:lo siento|lo lamento)(?: mucho)?[,.]? (?:pero )?(?:no puedo|no me es posible|no estoy en condiciones)",
-            r"no puedo (?:ayudar|asistir|proporcionar|responder|cumplir|generar|crear)\w*",
+            # Spanish
+            rf"(?:lo siento|lo lamento)(?: mucho)?[,.]? (?:pero )?no (?:puedo|me es posible) {_HACE}",
+            rf"no puedo {_HACE}",
             r"como (?:una? )?(?:ia|inteligencia artificial|modelo de lenguaje)\b",
-            r"(?:je suis )?d[ée]sol[ée]e?[,.]? (?:mais )?je ne (?:peux|puis|suis) pas",
-            r"je ne (?:peux|puis) pas (?:vous |t')?(?:aider|fournir|répondre|créer|générer)",
+            # French
+            rf"(?:je suis )?d[ée]sol[ée]e?[,.]? (?:mais )?je ne (?:peux|puis) pas (?:vous |t'|y )?{_FAIT}",
+            rf"je ne (?:peux|puis) pas (?:vous |t'|y )?{_FAIT}",
             r"en tant qu(?:e |')(?:ia|intelligence artificielle|modèle de langage|assistant)\b",
-            r"mi dispiace[,.]? (?:ma )?non (?:posso|sono in grado)",
+            # Italian, Portuguese
+            rf"(?:mi dispiace[,.]? (?:ma )?)?non (?:posso|sono in grado di) {_FA}",
             r"come (?:ia|modello linguistico|intelligenza artificiale)\b",
-            r"(?:desculpe|lamento|sinto muito)[,.]? (?:mas )?(?:eu )?não (?:posso|consigo)",
-            r"não posso (?:ajudar|fornecer|responder|criar|gerar)\w*",
+            rf"(?:(?:desculpe|lamento|sinto muito)[,.]? (?:mas )?)?(?:eu )?não (?:posso|consigo) (?:te )?{_FAZ}",
             # Swedish
-            r"(?:jag är ledsen|tyvärr)[,.]? (?:men )?(?:jag kan|kan jag) (?:inte|tyvärr inte) (?:hjälpa|svara|ge|göra)",
+            r"(?:jag är ledsen|tyvärr)[,.]? (?:men )?(?:jag kan|kan jag) inte (?:hjälpa|svara|ge|göra)",
             # Chinese
             r"(?:很?抱歉|对不起|不好意思)[,，。]? ?(?:但是?)?我(?:无法|不能|没有办法)(?:回答|提供|帮助|满足|协助|完成)",
             r"作为(?:一个|一名|一款)?(?:ai|人工智能|语言模型)",
         )
-    ),
-)  # fmt: skip
+    )
+)
 _OPENERS = re.compile(r"^[\s\"“'*_>-]+")
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "´": "'"})
 _NOT_PROSE = re.compile(r"^\s*(?:[-*+•|>#=]|\d+[.)]|[a-zA-Z][.)]\s|`{3}|~{3}|    |\t)")

@@ -2,10 +2,10 @@
 
     odd_characters("CafÃ© <br>")  ->  {"mojibake": (3, 5), "html": (6, 10)}        kind -> where the first one stands
 
-Mojibake is a run of characters that, written back as Windows-1252 or Latin-1, is UTF-8: "Ã©" is é, "â€™" is ’. Few texts
-hold such a run by chance; capitals before a quotation mark may (IRMÃ”), and are left alone. What legitimate scripts need
-stays unseen: joiners (Persian, Indic, emoji), flags of regions, marks of direction among Hebrew and Arabic letters. Tags
-and entities count outside code, and not where the text itself speaks of HTML. Code fences by CommonMark 0.31, 4.5.
+Mojibake is a run of characters that, written back as Windows-1252 or Latin-1, is UTF-8: "Ã©" is é, "â€™" is ’. Few
+texts hold such a run by chance; capitals before a quotation mark may (IRMÃ”), and are left alone. What scripts need
+stays unseen: joiners (Persian, Indic, emoji), flags of regions, marks of direction among Hebrew and Arabic letters.
+Tags and entities count outside code, and not where the text itself speaks of HTML. Code fences by CommonMark 0.31, 4.5.
 
 Worst bug: a false alarm for a whole script (tests/chat/quality/test_characters.py).
 """
@@ -38,9 +38,7 @@ _TAG = re.compile(
     r"|&(?:nbsp|amp|lt|gt|quot|apos|[a-z]{1,8}(?:uml|acute|grave|circ|tilde|cedil)|#\d{2,6}|#x[0-9a-f]{2,6});",
     re.I,
 )
-_ABOUT_HTML = re.compile(
-    r"\b(?:html|xml|css|svg|xhtml|jsx|javascript|web ?(?:page|site)|markup|tags?)\b", re.I
-)
+_ABOUT_HTML = re.compile(r"\b(?:html|xml|css|svg|xhtml|jsx|javascript|web ?(?:page|site)|markup|tags?)\b", re.I)
 
 
 def odd_characters(text: str) -> dict[str, Span]:

@@ -5,8 +5,8 @@
     found.add("mojibake", place, lambda: excerpt("CafÃ© ...", 3, 5))
     findings, styles = found.close()        Finding("mojibake", rows=1, share=1.0, sources=["faq.csv:3"], ...)
 
-A style is a kind that more than half of a data set's rows are of, where that is no fault (kinds.py). Memory holds LISTED
-sources of a kind and data set, never rows; every example is masked before it is kept.
+A style is a kind that more than half of a data set's rows are of, where that is no fault (kinds.py). Memory holds
+LISTED sources of a kind and data set, never rows; every example is masked before it is kept.
 
 Worst bug: a row counted twice for one kind (tests/chat/quality/test_findings.py).
 """

@@ -1,7 +1,7 @@
 """What can be found in data: the name of each kind, whether it is serious, and what to do about it.
 
-`group` is what `make analyze FAIL_ON=...` names. A kind that `is_style_when_common` is no fault of a data set where more
-than half of the rows have it: answers of one word are what a classifier is to give, and sums end without a full stop.
+`group` is what `make analyze FAIL_ON=...` names. A kind that `is_style_when_common` is no fault of a data set where
+more than half of the rows have it: a classifier is to answer in one word, and sums end without a full stop.
 
     KINDS["mojibake"].title  ->  "Letters read in a wrong encoding"
 
@@ -107,7 +107,9 @@ KINDS = {
     "card": Kind(
         "private", "Numbers of payment cards", "A model can say them word for word. Replace them.", is_serious=True,
     ),
-    "iban": Kind("private", "Bank accounts (IBAN)", "A model can say them word for word. Replace them.", is_serious=True),
+    "iban": Kind(
+        "private", "Bank accounts (IBAN)", "A model can say them word for word. Replace them.", is_serious=True,
+    ),
     "email": Kind("private", "E-mail addresses", "Leave in only what the model may tell everybody."),
     "phone": Kind("private", "Telephone numbers", "Leave in only what the model may tell everybody."),
     "ip": Kind("private", "Public IP addresses", "Leave in only what the model may tell everybody."),

@@ -4,8 +4,8 @@
     languages.of("Vad är ett bygglov, och när behövs det?")   ->  Told("sv", 0.99)
     languages.of("2 + 2 = 4")                                 ->  Told("", 0.0)        nobody can tell
 
-py3langid (Barbaresi's fork of langid.py, Lui and Baldwin 2012) judges the first 300 characters, code and links left out:
-more of them cost time and change nothing (tests). Texts of fewer than 20 letters, and those it is less than half sure
+py3langid (Barbaresi's fork of langid.py, Lui and Baldwin 2012) judges the first 300 characters, code and links left
+out; more of them cost time and change little. Texts of fewer than 20 letters, and those it is less than half sure
 of, are of no known language. Languages that it mixes up, such as Danish and Norwegian, count as one when a question is
 compared with its answer.
 
@@ -23,7 +23,14 @@ FLOOR = 0.5  # of the probability that py3langid gives
 SURE = 0.9  # from which on two texts are said to be in different languages
 
 _LEFT_OUT = re.compile(r"(?s)```.*?(?:```|\Z)|`[^`\n]+`|https?://\S+|<<.*?>>|[\d_#*=<>|\\{}\[\]]+")
-_ALIKE = ({"no", "nb", "nn", "da"}, {"hr", "sr", "bs"}, {"id", "ms"}, {"cs", "sk"}, {"es", "gl", "ca", "an"}, {"en", "pcm"})
+_ALIKE = (
+    {"no", "nb", "nn", "da"},
+    {"hr", "sr", "bs"},
+    {"id", "ms"},
+    {"cs", "sk"},
+    {"es", "gl", "ca", "an"},
+    {"en", "pcm"},
+)
 
 
 class Told(NamedTuple):

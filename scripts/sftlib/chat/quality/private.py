@@ -30,7 +30,9 @@ _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.)+[A-Za-z]{2,24}
 _NOBODYS = re.compile(r"@(?:.*\.)?(?:example\.(?:com|org|net)|example|test|invalid|localhost)$", re.I)
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?![A-Za-z0-9])")
 _CARD = re.compile(r"(?<![\w.,+-])\d(?:[ -]?\d){12,18}(?![\w-])")
-_ISSUERS = re.compile(r"4|5[1-5]|2[2-7]|3[4-7]|6(?:011|4|5)")  # Visa, Mastercard, Amex, Diners, JCB, Discover
+_ISSUERS = re.compile(  # Visa, Mastercard, Amex, Diners, JCB and Discover, each with its lengths
+    r"4\d{12}(?:\d{3}){0,2}|(?:5[1-5]|2[2-7])\d{14}|3[47]\d{13}|3(?:0[0-5]|[68]\d)\d{11}|(?:35|60|64|65)\d{14}"
+)
 _IP4 = re.compile(r"(?<![\w.:-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\d)")
 _IP6 = re.compile(r"(?<![\w:])[0-9a-fA-F]{1,4}(?::[0-9a-fA-F]{0,4}){4,7}(?![\w:])")
 _VERSION = re.compile(r"(?:\bv|version|release|section|§)\.? ?$", re.I)
@@ -102,7 +104,7 @@ def _numbers(text: str) -> Iterator[Found]:
         from stdnum import luhn
 
         digits = re.sub(r"\D", "", match.group())
-        if _ISSUERS.match(digits) and len(set(digits)) > 2 and luhn.is_valid(digits):
+        if _ISSUERS.fullmatch(digits) and luhn.is_valid(digits):
             yield Found("card", *match.span())
 
 
@@ -113,5 +115,9 @@ def _addresses(pattern: re.Pattern[str], text: str) -> Iterator[Found]:
         except ValueError:
             continue
         is_numbering = address.version == 4 and max(address.packed) < 10  # 1.2.3.4 is a chapter, 8.8.8.8 everybody's
-        if address.is_global and not is_numbering and not _VERSION.search(text, max(0, match.start() - 12), match.start()):
+        if (
+            address.is_global
+            and not is_numbering
+            and not _VERSION.search(text, max(0, match.start() - 12), match.start())
+        ):
             yield Found("ip", *match.span())

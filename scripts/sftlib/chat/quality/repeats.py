@@ -59,7 +59,9 @@ class Repeats:
             self._near.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._near is not None:
             self._near.__exit__(kind, error, trace)
 

@@ -96,7 +96,7 @@ class _Watch:
 
     def see(self, split: str, row: Row) -> Place:
         """Look at a row; where it stands."""
-        place = Place(split, getattr(row, "dataset", ""), row.source)
+        place = Place(split, row.dataset, row.source)
         texts, exchanges, turns = _texts(row), _exchanges(row), _turns(row)
         self._found.count_row(place)
         self._survey.rows[split, place.dataset] += 1
@@ -154,9 +154,7 @@ class _Watch:
             self._found.add("answer_language", place, _later(text))
 
 
-def _count_repeated(
-    repeated: list[Repeated], places: list[Place], found: Findings, splits: Mapping[str, Path]
-) -> None:
+def _count_repeated(repeated: list[Repeated], places: list[Place], found: Findings, splits: Mapping[str, Path]) -> None:
     """Count what several rows are together, with one example a kind and data set, which is read again."""
     shown: dict[tuple[str, str], Repeated] = {}
     for one in repeated:
