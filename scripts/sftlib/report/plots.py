@@ -15,6 +15,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ INK, MUTED, LINE, ACCENT, SECOND, THIRD = COLOURS
 MARKS = ((SECOND, "--"), (THIRD, "-."), (INK, ":"))  # of upright lines: told apart without colour as well
 WIDE, NARROW = (10.4, 3.3), (3.3, 2.2)  # inches: about the size at which the page shows them
 STYLE = {
-    "svg.fonttype": "none", "font.size": 9.5, "axes.edgecolor": LINE, "axes.labelcolor": MUTED, "text.color": INK,
+    "svg.fonttype": "none", "text.parse_math": False, "font.size": 9.5, "axes.edgecolor": LINE, "axes.labelcolor": MUTED, "text.color": INK,
     "xtick.color": MUTED, "ytick.color": MUTED, "axes.spines.top": False, "axes.spines.right": False,
     "legend.frameon": False, "grid.color": LINE, "grid.linewidth": 0.6,
 }  # fmt: skip
@@ -139,17 +140,10 @@ def _inlined(svg: str, label: str) -> str:
         svg = svg.replace(colour, f"var({name})")
     svg = re.sub(r"(font: [\d.]+px) [^;\"]+", r"\1 var(--font)", svg)
     svg = re.sub(r"font-family: [^;\"]+", "font-family: var(--font)", svg)
-    own = f"{abs(hash_of(label)):x}"
+    own = f"p{zlib.crc32(label.encode()):x}"
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{own}-\1"', svg)
     svg = re.sub(r'(xlink:href="|url\()#', rf"\1#{own}-", svg)
     return "\n".join(line.strip() for line in svg.splitlines() if line.strip())
-
-
-def hash_of(label: str) -> int:
-    """A number that is a label's own, the same in every process."""
-    import zlib
-
-    return zlib.crc32(label.encode("utf-8"))
 
 
 def _mark(axes: Axes, marks: Sequence[tuple[str, float]], end: float) -> None:

@@ -14,6 +14,7 @@ Worst bug: short English answers taken for some other language (tests/chat/quali
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any, NamedTuple
 
@@ -44,12 +45,10 @@ UNKNOWN = Told("", 0.0)
 
 
 class Languages:
-    """The identifier, loaded once: it takes a second."""
+    """The identifier."""
 
     def __init__(self) -> None:
-        from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-        self._identifier: Any = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+        self._identifier = _identifier()
 
     def of(self, text: str) -> Told:
         """The language of a text."""
@@ -65,3 +64,11 @@ def differ(one: Told, other: Told) -> bool:
     if min(one.sureness, other.sureness) < SURE or one.code == other.code:
         return False
     return not any({one.code, other.code} <= alike for alike in _ALIKE)
+
+
+@functools.cache
+def _identifier() -> Any:
+    """Loaded once: it takes a second."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
