@@ -199,7 +199,7 @@ def _exchanges(row: Row) -> list[Exchange]:
     return [
         Exchange(before.content, message.content)
         for before, message in zip(row.messages, row.messages[1:], strict=False)
-        if message.role == "assistant" and message.content.strip() and getattr(message, "is_trained", True)
+        if message.role == "assistant" and message.content.strip() and message.is_trained
     ]
 
 
