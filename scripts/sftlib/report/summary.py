@@ -14,6 +14,7 @@ from ..units import percent
 
 SOURCES = 2  # shown of a finding
 SETS = 12
+RARE = 0.001  # languages of a smaller share are on the page
 
 
 def show(analysis: dict[str, Any]) -> None:
@@ -62,7 +63,8 @@ def _lengths(lengths: dict[str, Any] | None) -> list[Any]:
 
 
 def _languages(counts: dict[str, int], rows: int) -> str:
-    return ", ".join(f"{code} {percent(count, rows)}" for code, count in counts.items()) or "not told"
+    shown = {code: count for code, count in counts.items() if count >= RARE * rows}
+    return ", ".join(f"{code} {percent(count, rows)}" for code, count in shown.items()) or "not told"
 
 
 def _show_findings(analysis: dict[str, Any]) -> None:

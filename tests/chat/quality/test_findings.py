@@ -100,6 +100,15 @@ def test_an_excerpt_is_masked_before_it_is_cut() -> None:
     assert len(excerpt("z" * 1000)) == room.EXAMPLE + 2
 
 
+def test_two_texts_that_begin_alike_are_shown_where_they_part() -> None:
+    text, other = room.beside("a" * 300 + " here " + "b" * 200, "a" * 300 + " there " + "b" * 200)
+    assert "here" in text
+    assert "there" in other
+    assert text.startswith("… ")
+    assert room.beside("short one", "short two") == ("short one", "short two")
+    assert room.beside("c" * 400, "c" * 400) == (excerpt("c" * 400), excerpt("c" * 400))
+
+
 def test_every_kind_is_found_by_some_check_and_stands_in_a_group() -> None:
     code = "".join(
         path.read_text(encoding="utf-8") for path in SCRIPTS.glob("chat/quality/*.py") if path.stem != "kinds"

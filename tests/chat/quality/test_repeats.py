@@ -19,7 +19,7 @@ def said(question: str, answer: str, system: str = "") -> Said:
 def found(rows: list[tuple[str, Said]], threshold: float | None = 0.8) -> list[tuple[str, int, int]]:
     with Repeats(["train", "val", "test"], threshold) as repeats:
         for split, one in rows:
-            repeats.add(split, one)
+            repeats.add(split, "", one)
         return [tuple(one) for one in repeats.found()]
 
 

@@ -13,6 +13,7 @@ Worst bug: a row counted twice for one kind (tests/chat/quality/test_findings.py
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -148,6 +149,14 @@ class Findings:
             of = self._rows[dataset]
             if KINDS[kind].is_style_when_common and of >= FEW and tally.rows > COMMON * of:
                 yield Style(kind, KINDS[kind].title, dataset, tally.rows, tally.rows / of)
+
+
+def beside(text: str, other: str) -> tuple[str, str]:
+    """Excerpts of two texts that begin alike, from shortly before the place where they part."""
+    alike = len(os.path.commonprefix([text, other]))
+    if max(len(text), len(other)) <= EXAMPLE or alike < AROUND or text == other:
+        return excerpt(text), excerpt(other)
+    return excerpt(text, alike, alike + AROUND), excerpt(other, alike, alike + AROUND)
 
 
 def excerpt(text: str, start: int = 0, end: int | None = None) -> str:

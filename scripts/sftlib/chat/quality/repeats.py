@@ -3,7 +3,7 @@
 In: a row at a time, as `Said`. Out: for each kind the numbers of the rows, and of the row that each is compared with.
 
     with Repeats(["train", "val", "test"], threshold=0.8) as repeats:
-        repeats.add(said)                       numbers them 0, 1, 2, ... split after split
+        repeats.add("train", "faq", said)       numbers them 0, 1, 2, ... split after split
         for one in repeats.found(): ...         Repeated("near_duplicate", row=17, other=3)
 
 Equal means equal to the letter, or after `fold`; nearly equal is what `near_duplicates` finds, equal rows left out. A
@@ -16,6 +16,7 @@ Worst bug: rows that only look alike called duplicates (tests/chat/quality/test_
 from __future__ import annotations
 
 import hashlib
+import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from types import TracebackType
@@ -52,6 +53,7 @@ class Repeats:
         self._splits, self._threshold = list(splits), threshold
         self._near = NearDuplicates(threshold) if threshold is not None else None
         self._split_of = array("B")
+        self._set_of: list[str] = []
         self._whole, self._folded, self._openings, self._prompts, self._answers = (array("Q") for _ in range(5))
 
     def __enter__(self) -> Repeats:
@@ -68,9 +70,10 @@ class Repeats:
     def __len__(self) -> int:
         return len(self._split_of)
 
-    def add(self, split: str, said: Said) -> None:
+    def add(self, split: str, dataset: str, said: Said) -> None:
         """One more row; splits come one after another."""
         self._split_of.append(self._splits.index(split))
+        self._set_of.append(sys.intern(dataset))
         self._whole.append(_digest(said.whole))
         self._folded.append(_digest(said.folded))
         self._openings.append(_digest(said.opening))
@@ -83,7 +86,7 @@ class Repeats:
         """All kinds, each row once a kind."""
         yield from self._duplicates()
         yield from self._conflicts()
-        for other, row in leaking(self._split_of, self._openings, self._prompts):
+        for other, row in leaking(self._split_of, self._set_of, self._openings, self._prompts):
             yield Repeated("leak", row, other)
         yield from self._near_duplicates()
 

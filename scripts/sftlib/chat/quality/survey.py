@@ -28,7 +28,7 @@ from ..questions import fold, spoken
 from ..stored import RenderedPair, Row, split_rows
 from .answers import faults_of
 from .characters import odd_characters
-from .findings import Example, Finding, Findings, Place, Style, Tally, excerpt
+from .findings import Example, Finding, Findings, Place, Style, Tally, beside, excerpt
 from .language import SURE, UNKNOWN, Languages, differ
 from .private import find_private
 from .repeats import Repeated, Repeats, Said
@@ -74,7 +74,7 @@ def look(splits: Mapping[str, Path], threshold: float | None) -> Survey:
             total = sum(map(_lines, splits.values()))
             for split, row in console.progress(_rows(splits), "rows", total):
                 places.append(watch.see(split, row))
-                repeats.add(split, _said(row))
+                repeats.add(split, row.dataset, _said(row))
             watch.close()
         with survey.timed("rows, compared"), console.Meter("rows compared", None) as meter:
             repeated = []
@@ -165,13 +165,13 @@ def _count_repeated(repeated: list[Repeated], places: list[Place], found: Findin
         if len(texts) == len(wanted):
             break
         if number in wanted:
-            texts[number] = excerpt(" → ".join(_texts(row)[-2:]))
+            texts[number] = " → ".join(_texts(row)[-2:])
     tallies: defaultdict[tuple[str, str], Tally] = defaultdict(Tally)
     for one in repeated:
         tallies[one.kind, places[one.row].dataset].add(places[one.row], None)
     for (kind, dataset), one in shown.items():
-        example = Example(places[one.row].source, texts[one.row], places[one.other].source, texts[one.other])
-        tallies[kind, dataset].example = example
+        text, other = beside(texts[one.row], texts[one.other])
+        tallies[kind, dataset].example = Example(places[one.row].source, text, places[one.other].source, other)
     for (kind, dataset), tally in tallies.items():
         found.merge(kind, dataset, tally)
 
