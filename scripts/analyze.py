@@ -34,8 +34,8 @@ def work(args: argparse.Namespace) -> int:
 
     groups = build_analyze.parse_groups(args.fail_on)
     analysis = build_analyze.analyze(settings, with_tokens=not args.no_tokens)
-    build_analyze.show(analysis)
     written = build_analyze.write(analysis, build_analyze.folder_of(settings))
+    build_analyze.show(analysis)
     console.note(f"Written: {written}, with an example of each finding, and report.json beside it.")
     build_analyze.refuse(analysis, groups)
     return 0

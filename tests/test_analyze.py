@@ -1,4 +1,4 @@
-"""scripts/analyze.py as a person runs it, on the tiny model: tables, page and numbers agree; exit codes; what is refused."""
+"""scripts/analyze.py as a person runs it, on the tiny model: tables, page and numbers agree; exit codes; refusals."""
 
 from __future__ import annotations
 

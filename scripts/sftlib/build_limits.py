@@ -75,7 +75,8 @@ def _advice(choices: list[dict[str, Any]], policy: str, now: int, p95: int, bend
     same = "; the knee, behind which length buys less than on average, lies there too" if at_knee == holding else (
         f". The knee, behind which length buys less than on average, is at {bend}; {at_knee} {costs(at_knee)}"
     )  # fmt: skip
-    return f"{today} 95 % of the rows have {p95} or fewer: {holding} holds them and {costs(holding)}{same}. {whole} holds all."
+    fits = f"95 % of the rows have {p95} or fewer: {holding} holds them and {costs(holding)}"
+    return f"{today} {fits}{same}. {whole} holds all."
 
 
 class _Memory:

@@ -17,7 +17,7 @@ HOSTILE = '</blockquote><script>alert("x")</script><img src=http://evil.example/
 class Read(HTMLParser):
     """Tags, attributes and text of a page; a tag that is not closed is an error."""
 
-    VOID = {"meta", "br", "use", "path", "rect"}
+    VOID = frozenset({"meta", "br", "use", "path", "rect"})
 
     def __init__(self, text: str) -> None:
         super().__init__()

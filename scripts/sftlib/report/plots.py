@@ -29,9 +29,10 @@ COLOURS = {
 }  # fmt: skip
 INK, MUTED, LINE, ACCENT, SECOND, THIRD = COLOURS
 MARKS = ((SECOND, "--"), (THIRD, "-."), (INK, ":"))  # of upright lines: told apart without colour as well
-WIDE, NARROW = (10.4, 3.3), (3.3, 2.2)  # inches: about the size at which the page shows them
+WIDE, NARROW = (10.4, 3.3), (5.0, 2.3)  # inches: about the size at which the page shows them
 STYLE = {
-    "svg.fonttype": "none", "text.parse_math": False, "font.size": 9.5, "axes.edgecolor": LINE, "axes.labelcolor": MUTED, "text.color": INK,
+    "svg.fonttype": "none", "text.parse_math": False,
+    "font.size": 9.5, "axes.edgecolor": LINE, "axes.labelcolor": MUTED, "text.color": INK,
     "xtick.color": MUTED, "ytick.color": MUTED, "axes.spines.top": False, "axes.spines.right": False,
     "legend.frameon": False, "grid.color": LINE, "grid.linewidth": 0.6,
 }  # fmt: skip

@@ -19,7 +19,7 @@ PLANTED = {
     "repeats_question": "What is planted as repeats_question? It is this.",
     "one_word": "Yes.",
     "cut_off": "The permit was granted by the municipality in the week of",
-    "answer_language": "Det beror på kommunen, och på hur stor tillbyggnaden är. Räkna med ungefär tio veckor till beslut.",
+    "answer_language": "Det beror på kommunen, och på hur stor tillbyggnaden är. Räkna med tio veckor till det.",
     "mojibake": "The cafÃ© was granted a permit.",
     "replacement": "The caf\ufffd was granted a permit.",
     "invisible": "The per\u200bmit was granted.",
@@ -114,6 +114,11 @@ def test_every_kind_that_is_planted_is_found_with_its_source(tmp_path: Path) -> 
     conflict = next(one.example for one in survey.findings if one.kind == "conflict")
     assert {conflict.source, conflict.other_source} == {"clean.jsonl:2", "bad:conflict"}
     assert "never" in conflict.other_text
+
+
+def test_answers_that_differ_in_white_space_alone_are_no_conflict(tmp_path: Path) -> None:
+    rows = [row("Where is it?", answer, f"a:{answer}") for answer in ("In the old town.", "in the\nold town. ")]
+    assert kinds(look(write(tmp_path, train=rows), None)) == {"folded_duplicate": 1}
 
 
 def test_a_set_of_labels_is_its_style_and_the_other_set_is_judged(tmp_path: Path) -> None:

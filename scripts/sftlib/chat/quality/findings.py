@@ -13,7 +13,6 @@ Worst bug: a row counted twice for one kind (tests/chat/quality/test_findings.py
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -153,7 +152,8 @@ class Findings:
 
 def beside(text: str, other: str) -> tuple[str, str]:
     """Excerpts of two texts that begin alike, from shortly before the place where they part."""
-    alike = len(os.path.commonprefix([text, other]))
+    pairs = enumerate(zip(text, other, strict=False))
+    alike = next((at for at, (one, another) in pairs if one != another), min(len(text), len(other)))
     if max(len(text), len(other)) <= EXAMPLE or alike < AROUND or text == other:
         return excerpt(text), excerpt(other)
     return excerpt(text, alike, alike + AROUND), excerpt(other, alike, alike + AROUND)

@@ -211,7 +211,7 @@ def _said(row: Row) -> Said:
     whole = repr(row.messages)
     last = next((message for message in reversed(row.messages) if message.role == "assistant"), row.messages[-1])
     folded = repr([(message.role, fold(message.content), message.extra) for message in row.messages])
-    return Said(whole, folded, opening, prompt, fold(repr((last.content, last.extra))), spoken(row.messages))
+    return Said(whole, folded, opening, prompt, f"{fold(last.content)}{last.extra}", spoken(row.messages))
 
 
 def _later(text: str, start: int = 0, end: int | None = None) -> Callable[[], str]:
