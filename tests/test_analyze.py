@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,19 @@ def test_without_tokens_no_model_is_needed(capsys: pytest.CaptureFixture[str]) -
     assert report["lengths"]["rows"]["sum"] == sum(len(f"{row['user']} {row['assistant']}".split()) for row in rows)
     assert "max_seq_len" not in capsys.readouterr().out
     assert "--no-tokens was asked for" in text_of_page()
+
+
+def test_no_weights_are_needed_to_count_tokens(tiny_model: Path) -> None:
+    bare = Path("bare")
+    bare.mkdir()
+    for file in tiny_model.iterdir():
+        if file.suffix != ".safetensors":
+            shutil.copy(file, bare)
+    assert call("analyze") == 0
+    lengths = read_json(REPORT)["lengths"]
+    assert call("analyze", settings=("model.name=bare",)) == 0
+    assert read_json(REPORT)["unit"] == "tokens"
+    assert read_json(REPORT)["lengths"] == lengths
 
 
 def test_where_no_tokenizer_is_words_are_counted_and_it_is_said(capsys: pytest.CaptureFixture[str]) -> None:
