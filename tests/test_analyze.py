@@ -81,6 +81,17 @@ def test_the_tokens_are_those_of_training(capsys: pytest.CaptureFixture[str]) ->
     assert {32, train["tokens_if_dropped"], report["limits"]["longest"]} <= set(numbers)
 
 
+@pytest.mark.parametrize("policy", ["truncate", "split", "truncate_turns"])
+def test_lengths_are_those_before_anything_is_shortened(policy: str) -> None:
+    assert call("analyze") == 0
+    lengths = read_json(REPORT)["lengths"]
+    assert call("analyze", settings=("model.max_seq_len=40", f"data.truncation={policy}")) == 0
+    report = read_json(REPORT)
+    assert report["lengths"] == lengths
+    assert report["limits"]["policy"] == policy
+    assert ("at most" in report["limits"]["advice"]) == (policy != "truncate")
+
+
 def test_what_a_limit_costs_is_what_training_loses(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("analyze", settings=("model.max_seq_len=60",)) == 0
     now = next(one for one in read_json(REPORT)["limits"]["choices"] if "now" in one["names"])

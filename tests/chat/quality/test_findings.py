@@ -96,6 +96,8 @@ def test_an_excerpt_is_masked_before_it_is_cut() -> None:
     assert shown.startswith("… ")
     assert shown.endswith(" …")
     assert len(shown) < 140
+    card = "4111 1111 1111 1111 " + "z" * 50 + "!" + "z" * 100  # the excerpt begins in its middle
+    assert "1111" not in excerpt(card, card.index("!"), card.index("!") + 1)
     assert excerpt("two\nlines") == "two lines"
     assert len(excerpt("z" * 1000)) == room.EXAMPLE + 2
 

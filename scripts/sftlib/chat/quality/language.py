@@ -4,10 +4,10 @@
     languages.of("Vad är ett bygglov, och när behövs det?")   ->  Told("sv", 0.99)
     languages.of("2 + 2 = 4")                                 ->  Told("", 0.0)        nobody can tell
 
-py3langid (Barbaresi's fork of langid.py, Lui and Baldwin 2012) judges the first 300 characters, code and links left
-out; more of them cost time and change little. Texts of fewer than 20 letters, and those it is less than half sure
-of, are of no known language. Languages that it mixes up, such as Danish and Norwegian, count as one when a question is
-compared with its answer.
+py3langid (Barbaresi's fork of langid.py, Lui and Baldwin 2012) judges the first 200 characters, code and links left
+out; of 4,600 texts of the FAQ and GSM8K, 300 characters told all the same. Texts of fewer than 20 letters, and those it
+is less than half sure of, are of no known language. Languages that it mixes up, such as Danish and Norwegian, count as
+one when a question is compared with its answer.
 
 Worst bug: short English answers taken for some other language (tests/chat/quality/test_language.py).
 """
@@ -18,7 +18,7 @@ import functools
 import re
 from typing import Any, NamedTuple
 
-LOOKED_AT = 300  # characters
+LOOKED_AT = 200  # characters
 LETTERS = 20  # below, even people guess
 FLOOR = 0.5  # of the probability that py3langid gives
 SURE = 0.9  # from which on two texts are said to be in different languages
