@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tiny_project import call, make_processed_project, rows_of
+from tiny_t5 import make_t5
 
 from sftlib import build_limits
 from sftlib.files import read_json
@@ -176,6 +177,15 @@ def test_data_sets_are_told_apart() -> None:
     assert {one["name"]: one["rows"] for one in report["sets"]} == {"faq": 6, "sums": 30}
     assert sum(one["lengths"]["rows"]["sum"] for one in report["sets"]) == report["lengths"]["rows"]["sum"]
     assert [one["by_set"] for one in report["findings"]] == [{"sums": 1}] * 3
+
+
+def test_an_encoder_decoder_has_lengths_and_no_advice(capsys: pytest.CaptureFixture[str]) -> None:
+    make_t5(Path("t5"))
+    assert call("analyze", settings=("model.name=t5", "model.type=seq2seq")) == 0
+    assert "each has a limit of its own" in capsys.readouterr().err
+    report = read_json(REPORT)
+    assert (report["unit"], report["limits"]) == ("tokens", None)
+    assert report["lengths"]["rows"]["rows"] == 40
 
 
 def test_an_architecture_that_nobody_knows_has_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,10 +179,12 @@ def _add_tokens(analysis: dict[str, Any], config: Config, survey: Survey, paths:
             for name, table in build_examples.encode_split(uncut, text, split, path).sets.items()
         }
     _add_lengths(analysis, "tokens", {key: (table.lengths, table.supervised) for key, table in tables.items()})
+    analysis["why_words"], analysis["limits"] = "", None
+    if config.model.type == "seq2seq":
+        console.note("Lengths are of input and answer together; each has a limit of its own, and none is suggested.")
+        return
     with survey.timed("limits"):
-        trained = [table for (split, _), table in tables.items() if split == "train"]
-        analysis["limits"] = limits(config, trained) if config.model.type == "causal" else None
-    analysis["why_words"] = ""
+        analysis["limits"] = limits(config, [table for (split, _), table in tables.items() if split == "train"])
 
 
 def _uncut(config: Config) -> Config:
