@@ -32,6 +32,8 @@
 #: DEVICES    GPUs that took part there                  DEVICES=4
 #: FORCE      1: `convert-config` writes over OUT           FORCE=1
 #: CARD       GiB of the card that `estimate` is about     CARD=12
+#: FAIL_ON    findings that make `analyze` exit with 3    FAIL_ON=leaks,conflicts
+#: NO_TOKENS  1: `analyze` counts words and needs no model  NO_TOKENS=1
 #: CASE       the one case that `fuzz` runs                    CASE=data:137
 #: WORKLOAD   of `bench`: train, prepare, generate, startup, scaling, gpu, large
 #: MODE       of `bench`: lora or qlora                   MODE=qlora
@@ -140,7 +142,7 @@ templates: $(core) ## the chat templates there are, and which of them fits the m
 	$(python) scripts/templates.py $(strip $(call common,$(base)))
 
 ##@ Data
-.PHONY: augment mix process style render full-pipeline prepare check rehearse
+.PHONY: augment mix process style render full-pipeline analyze prepare check rehearse
 
 augment: $(core) ## more and other rows: system messages, personas, turns, Markdown, another style (RAW, OUT)
 	$(python) scripts/augment.py $(strip $(call quote_given,RAW) $(call option,OUT,--out) $(call common,$(base)) \
@@ -164,6 +166,10 @@ full-pipeline: $(core) ## the complete data pipeline: process, style when STYLE 
 	$(python) scripts/process_data.py $(strip $(call common,$(base)) $(call option,RAW,--raw_path))
 	$(if $(value STYLE),$(python) scripts/style_prompt.py $(strip $(call common,$(base)) $(call option,STYLE,--style)))
 	$(python) scripts/render_template.py $(strip $(call common,$(base)) --from $(if $(value STYLE),styled,processed))
+
+analyze: $(core) ## what is wrong with the processed data, how long it is (FAIL_ON) -> outputs/analysis/report.html
+	$(python) scripts/analyze.py $(strip $(call common,$(base)) $(splits) $(call option,FAIL_ON,--fail-on) \
+		$(if $(value NO_TOKENS),--no-tokens))
 
 prepare: $(core) ## all of it beforehand: rows split, rendered, cut, mixed -> data/prepared as Parquet (DRY_RUN=1, DEBUG=2)
 	$(python) scripts/prepare.py $(strip $(call common,$(base)) $(splits) $(if $(value DRY_RUN),--dry-run) $(call option,DEBUG,--debug))

@@ -32,7 +32,7 @@ from .memory.probe import Device, find_device
 from .model.backend import Backend, has_bitsandbytes
 from .model.kind import check_kind, decoder_start
 from .model.precision import Precision, choose_precision
-from .model.store import StoredModel
+from .model.store import StoredModel, find_described
 from .model.store import fetch_model as fetch_from_store
 from .model.tokenizer import end_of_turn_ids, load_tokenizer, read_generation_config
 from .run.launch import find_launch
@@ -107,10 +107,10 @@ def fetch_model(config: Config) -> StoredModel:
     return fetch_from_store(settle(config).model if config.model.name == "auto" else config.model)
 
 
-def load_text(config: Config) -> Text:
-    """Fetch the model and read everything about it but its weights."""
+def load_text(config: Config, *, with_weights: bool = True) -> Text:
+    """Fetch the model and read everything about it but its weights; these may be left where they are."""
     with processes.first_goes_first():
-        stored = fetch_model(config)
+        stored = fetch_model(config) if with_weights else find_described(settle(config).model)
     check_kind(config.model.type, stored.folder)
     tokenizer = load_tokenizer(stored.folder, config.model.trust_remote_code)
     template = choose_template(config.data.template_path, *read_model_template(stored.folder), kind=config.model.type)

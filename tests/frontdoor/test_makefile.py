@@ -50,6 +50,12 @@ LINES = {
     "prepare": [f"{{python}} scripts/prepare.py {BASE}"],
     "prepare CONFIG=mine/train.yaml DRY_RUN=1": ["{python} scripts/prepare.py --config 'mine/train.yaml' --dry-run"],
     "prepare DEBUG=2": [f"{{python}} scripts/prepare.py {BASE} --debug '2'"],
+    "analyze": [f"{{python}} scripts/analyze.py {BASE}"],
+    "analyze FAIL_ON=leaks,private NO_TOKENS=1 DATA=styled": [
+        f"{{python}} scripts/analyze.py {BASE} --set data.train_path=data/processed_with_style/train.jsonl "
+        "--set data.val_path=data/processed_with_style/val.jsonl "
+        "--set data.test_path=data/processed_with_style/test.jsonl --fail-on 'leaks,private' --no-tokens"
+    ],
     "check": [f"{{python}} scripts/check.py {BASE}"],
     "rehearse": [f"{{python}} scripts/rehearse.py {BASE}"],
     "rehearse RAW=a.csv": [f"{{python}} scripts/rehearse.py {BASE} --raw_path 'a.csv'"],
@@ -168,6 +174,7 @@ PROMISED = [
     "merge", "merge-bf16", "merge-test", "tensorboard", "tb-stop", "tb-clean", "tb-open", "clean", "lint",
     "test", "fuzz", "rehearse", "estimate", "estimate-verify", "install-unsloth", "verify-unsloth",
     "bench", "bench-peers", "profile", "init", "convert-config", "templates", "why", "blocklist",
+    "analyze",
 ]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ Worst bug: a leak that is not seen, and makes every score too good (tests/chat/t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,23 +38,32 @@ class Leak:
 
 def find_leaks(splits: Mapping[str, StoredSplit]) -> list[Leak]:
     """One leak for each question and each later split that asks it, in the order of the splits."""
-    openings: dict[str, Counter[str]] = {}  # by data set, in the order in which their rows stand
-    for split in splits.values():
-        for row in split.rows:
-            openings.setdefault(row.dataset, Counter())[_asked(row)[0]] += 1
-    common = _common(openings.values())
-    seen: dict[str, tuple[str, str]] = {}
-    leaks = []
-    for name, split in splits.items():
-        own: set[str] = set()
-        for row in split.rows:
-            opening, prompt = _asked(row)
-            question = f"prompt {prompt}" if opening in common else f"opening {opening}"
-            if question in seen and seen[question][0] != name and question not in own:
-                leaks.append(Leak(*seen[question], name, row.source))
-            own.add(question)
-            seen.setdefault(question, (name, row.source))
-    return leaks
+    places = [(name, row.source) for name, split in splits.items() for row in split.rows]
+    rows = [row for split in splits.values() for row in split.rows]
+    openings, prompts = zip(*map(asked_by, rows), strict=True) if rows else ((), ())
+    found = leaking([name for name, _ in places], [row.dataset for row in rows], openings, prompts)
+    return [Leak(*places[first], *places[row]) for first, row in found]
+
+
+def leaking(
+    splits: Sequence[Hashable], sets: Sequence[Hashable], openings: Sequence[Hashable], prompts: Sequence[Hashable]
+) -> Iterator[tuple[int, int]]:
+    """The same by the numbers of the rows: the first that asks it, and the first of a later split that does.
+
+    openings, prompts: as of `asked_by`, or digests of these; sets: the data set of each row.
+    """
+    counts: dict[Hashable, Counter[Hashable]] = {}  # by data set, in the order in which their rows stand
+    for dataset, opening in zip(sets, openings, strict=True):
+        counts.setdefault(dataset, Counter())[opening] += 1
+    common = _common(counts.values())
+    first_of: dict[tuple[bool, Hashable], int] = {}
+    told: set[tuple[tuple[bool, Hashable], Hashable]] = set()
+    for row, (split, opening, prompt) in enumerate(zip(splits, openings, prompts, strict=True)):
+        question = (True, prompt) if opening in common else (False, opening)
+        first = first_of.setdefault(question, row)
+        if splits[first] != split and (question, split) not in told:
+            told.add((question, split))
+            yield first, row
 
 
 def count_repeats(split: StoredSplit) -> int:
@@ -62,10 +71,10 @@ def count_repeats(split: StoredSplit) -> int:
     return len(split) - len({_content(row) for row in split.rows})
 
 
-def _common(openings: Iterable[Counter[str]]) -> set[str]:
+def _common(openings: Iterable[Counter[Hashable]]) -> set[Hashable]:
     """The openings that say nothing: common in a data set, or in all up to one, as splitting sees it."""
-    common: set[str] = set()
-    so_far: Counter[str] = Counter()
+    common: set[Hashable] = set()
+    so_far: Counter[Hashable] = Counter()
     for of_set in openings:
         so_far += of_set
         for counts in (of_set, so_far):
@@ -74,7 +83,8 @@ def _common(openings: Iterable[Counter[str]]) -> set[str]:
     return common
 
 
-def _asked(row: Conversation | RenderedPair) -> tuple[str, str]:
+def asked_by(row: Conversation | RenderedPair) -> tuple[str, str]:
+    """What a row asks, folded: its opening, and its whole prompt."""
     if isinstance(row, Conversation):
         return asked(row.messages)
     return fold(row.input), fold(row.input)
