@@ -204,8 +204,10 @@ class SplitSection(Section):
     """Shares of the three splits; they add up to 1."""
 
     train: Share = Field(0.8, description="Share of the training split; with a number of rows below, what is left.")
-    val: ShareOrRows = Field(0.1, description="Share of the validation split; above 1 a number of rows, of each data set.")
-    test: ShareOrRows = Field(0.1, description="Share of the test split; above 1 a number of rows, of each data set.")
+    val: ShareOrRows = Field(
+        0.1, description="Share of the validation split; above 1 a number of rows of each data set."
+    )
+    test: ShareOrRows = Field(0.1, description="Share of the test split; above 1 a number of rows of each data set.")
 
 
 class StyleSection(Section):
