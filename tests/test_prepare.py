@@ -192,3 +192,13 @@ def test_splits_that_were_edited_by_hand_are_kept(project: Path, capsys) -> None
     assert call("prepare", settings=("data.split.val=0.2", "data.split.train=0.7")) == 0
     assert path.read_text(encoding="utf-8") == edited
     assert "by hand" in capsys.readouterr().err
+
+
+def test_check_looks_at_the_rows_of_now(project: Path, capsys) -> None:
+    assert call("prepare") == 0
+    capsys.readouterr()
+    Path("faq.csv").write_text("frage,antwort\nWho?,Nobody else.\n", encoding="utf-8")
+    assert call("check") == 3
+    said = capsys.readouterr()
+    assert "E308" in said.out + said.err
+    assert "faq.csv changed" in said.out + said.err

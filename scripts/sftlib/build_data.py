@@ -73,8 +73,8 @@ def require_current(config: Config) -> None:
     is_old = bool(config.data.datasets) and found.has_raw and not found.edited and not found.is_current
     if is_old or len(found.missing) == len(SPLITS):
         raise DataError(
-            f"the rows are not those of now ({some([*found.changes, *found.missing], NAMED)}).",
-            where=config.data.processed_dir, cure="make process, or make prepare",
+            f"The splits are not those of now: {some([*found.changes, *found.missing], NAMED)}.",
+            where=config.data.processed_dir, cure="make prepare, or make process", code="E308",
         )  # fmt: skip
 
 

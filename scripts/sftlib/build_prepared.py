@@ -60,7 +60,7 @@ def standing(config: Config) -> dict[str, Any] | None:
         build_data.require_current(config)
         now = _made_of(config, Path(found["model"]["folder"]), _paths(config))
     except (SftError, OSError, LookupError, TypeError) as error:
-        console.note(f"Prepared anew: {getattr(error, 'seen', error)}")
+        console.note(f"Prepared anew. {getattr(error, 'seen', error)}")
         return None
     changes = prepared.changes(folder, now)
     if changes:

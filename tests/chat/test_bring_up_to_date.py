@@ -28,7 +28,7 @@ def train() -> str:
 @pytest.mark.parametrize("file", ["sets.yaml", "one.yaml"])
 def test_what_is_missing_is_made_once(project, file, capsys):
     config = load_config(file)
-    with pytest.raises(DataError, match=r"not those of now .data/processed/train\.jsonl"):
+    with pytest.raises(DataError, match=r"not those of now: data/processed/train\.jsonl"):
         require_current(config)
     assert bring_up_to_date(config)
     assert "The splits are made from the raw data." in capsys.readouterr().err

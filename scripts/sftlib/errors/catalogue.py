@@ -98,6 +98,11 @@ ENTRIES = (
         "Choose another data.template_path, or render them again: make render.",
     ),
     Entry(
+        "E308", "The splits are not those of the config and the raw data",
+        "The config's data sets, their files or the code changed after make process.",
+        "make prepare, or make train: both make the splits anew.",
+    ),
+    Entry(
         "E400", "Another fault of the machine",
         "A file that cannot be written, or a library that refuses this hardware.",
         "The message names the file or the device.",
