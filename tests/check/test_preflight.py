@@ -71,7 +71,8 @@ def test_what_is_right_passes_in_a_line_each(project: Path, capsys) -> None:
     out = capsys.readouterr().out
     said = re.findall(r"^ok       ([a-z ]+): ", out, re.M)
     assert said == [
-        "config", "versions", "train split", "val split", "test split", "rows", "leaks", "settings", "device", "model", "mask",
+        "config", "versions", "train split", "val split", "test split", "rows", "leaks", "settings", "device", "model",
+        "mask",
         "lengths", "end of turn", "memory", "disk", "learning",
     ]  # fmt: skip
     assert "«Step 1: add them." in out
