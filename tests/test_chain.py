@@ -257,6 +257,8 @@ def test_the_resolved_config_repeats_the_run(project):
 )  # fmt: skip
 def test_what_is_missing_names_the_target_that_makes_it(project, script, missing, makes_it, capsys):
     shutil.rmtree(missing)
+    if script == "train":
+        shutil.rmtree("raw")  # of which it would make them
     options = {"style_prompt": ("--style", "x"), "infer": ("--prompt", "x")}.get(script, ())
     assert call(script, *options) != 0
     said = capsys.readouterr()

@@ -27,10 +27,11 @@ from .errors import DataError
 from .files import sha256_file
 from .learn import processes
 from .tokens import showing
-from .tokens.cache import CacheKey, cached_examples, tokenizer_digest
+from .tokens.cache import CacheKey, cached_examples
 from .tokens.columns import Columns
 from .tokens.dataset import ExampleDataset
 from .tokens.examples import Example, Tally, tally
+from .tokens.identity import tokenizer_digest
 from .tokens.length import LengthPolicy, LengthReport, whole_lengths
 from .tokens.making import Maker, within_lengths
 from .tokens.mixing import MixedTable, Share, join_tables, mix

@@ -36,7 +36,7 @@ from .files import read_json, sha256_file, sha256_text
 from .run import prepared
 from .run.inputs import find_split
 from .run.stamp import versions
-from .tokens.cache import code_version, tokenizer_digest
+from .tokens.identity import code_version, tokenizer_digest
 from .tokens.showing import pieces
 from .units import percent, some
 

@@ -33,7 +33,7 @@ from .run.folder import RunFolder, default_name, open_run
 from .run.launch import Launch, find_launch
 from .run.occupied import occupied
 from .run.stamp import Stamp, code_revision, matching_settings, refuse_to_mix, write_backend
-from .tokens.cache import tokenizer_digest
+from .tokens.identity import tokenizer_digest
 
 if TYPE_CHECKING:
     from .learn.fitting import FitReport
