@@ -8,7 +8,7 @@ longer one finds more and is wrong more often.
 An answer is cut off when its last line is prose of several words that ends in a small letter, a comma or the like:
 lists, titles, sums, code and scripts without full stops are not judged.
 
-Worst bug: good answers called refusals (tests/chat/quality/test_answers.py).
+Worst bug: good answers called refusals (tests/chat/quality/test_answers_given.py).
 """
 
 from __future__ import annotations
