@@ -11,17 +11,33 @@
 #: PROCESSES  how many of them (default 2)                 PROCESSES=4
 #: RAW        your data: file, folder or hf:org/name         RAW=faq.csv
 #: DATA       splits to use: processed, styled or rendered   DATA=styled; of `bench`, as RAW
+#: DRY_RUN    1: `prepare` says what it would write          DRY_RUN=1
+#: DEBUG      rows of each data set that `prepare` shows     DEBUG=2
 #: STYLE      rule for `style` and `full-pipeline`           STYLE="Answer in one sentence."
+#: FILES      what `mix` mixes, with weights                 FILES="a.jsonl:2 b.jsonl:1"
+#: SYSTEM     of `augment`: a system message, or @FILE       SYSTEM=@systems.txt
+#: PERSONA    of `augment`: a persona, or @FILE              PERSONA="You are a patient teacher."
+#: ENDPOINT   of `augment`: a server that rewrites answers   ENDPOINT=http://localhost:8000/v1
+#: OPTIONS    further options of `augment` and `mix`         OPTIONS="--structure --share structure=0.3"
 #: LIMIT      rows that are evaluated                        LIMIT=50
+#: ROW        row that `why` and `blocklist` are about         ROW=faq.jsonl:17
 #: ADAPTER    adapter to use instead of the newest run's     ADAPTER=outputs/first-try/adapter
 #: PROMPT     one question for `infer`                       PROMPT="Why is the sky blue?"
 #: INPUT      file that `infer-batch` reads                  INPUT=questions.txt
 #: OUTPUT     file that `infer-batch` writes, or the merged model's folder
+#: NAME       folder that `init` makes                     NAME=my-project
+#: FROM       of `convert-config`: axolotl or llamafactory  FROM=axolotl
+#: IN         config that `convert-config` reads             IN=x.yml
+#: OUT        file that `convert-config`, `augment`, `mix` write, and that `blocklist` adds to
+#: DEVICES    GPUs that took part there                  DEVICES=4
+#: FORCE      1: `convert-config` writes over OUT           FORCE=1
 #: CARD       GiB of the card that `estimate` is about     CARD=12
+#: FAIL_ON    findings that make `analyze` exit with 3    FAIL_ON=leaks,conflicts
+#: NO_TOKENS  1: `analyze` counts words and needs no model  NO_TOKENS=1
 #: CASE       the one case that `fuzz` runs                    CASE=data:137
-#: WORKLOAD   of `bench`: train, prepare, generate, startup, scaling, gpu
+#: WORKLOAD   of `bench`: train, prepare, generate, startup, scaling, gpu, large
 #: MODE       of `bench`: lora or qlora                   MODE=qlora
-#: ROWS       rows that `bench` works on                  ROWS=96
+#: ROWS       rows that `bench` works on, or `mix` makes       ROWS=96
 #: ROUNDS     runs of each in `bench`                     ROUNDS=2
 #: PEERS      those that `bench` measures beside us       PEERS="trainer trl"
 #: PEER_VENVS environments of peers that are elsewhere    PEER_VENVS="trl=/tmp/trl"
@@ -91,15 +107,14 @@ evaluate = $(python) scripts/eval.py $(strip $(call common,$(base)) $(splits) $(
 infer = $(python) scripts/infer.py $(strip $(call common,$(base)) $(tuned) $(1))
 merge = $(python) scripts/merge_lora.py $(strip $(call common,$(base)) $(1))
 tensorboard = $(python) scripts/tensorboard_server.py
+of_config = $(call option,CONFIG,--config)
+more = $(foreach one,$(value OPTIONS),$(call quote,$(one)))
 tuned = $(call option,RUN,--run) $(call option,ADAPTER,--adapter)
-# Merged models lie beside their adapter, in outputs/<run>; without RUN that is the run which adapters/last points at.
-newest = $(patsubst ../%/adapter,%,$(shell readlink adapters/last 2>/dev/null))
-run_folder = $(or $(RUN:%=outputs/%),$(newest),outputs)
-to_merge = --adapters $(or $(call quote_given,ADAPTER),$(RUN:%=outputs/%/adapter),adapters/last)
-merged = --out $(or $(call quote_given,OUTPUT),$(run_folder)/$(1))
+to_merge = $(if $(value ADAPTER),$(call option,ADAPTER,--adapters),$(call option,RUN,--run))
+merged = $(call option,OUTPUT,--out)
 
 ##@ Setting up
-.PHONY: help install install-unsloth setup-dirs download-model
+.PHONY: help install install-unsloth setup-dirs download-model init convert-config templates
 
 help: ## this list
 	@awk -f scripts/help.awk $(firstword $(MAKEFILE_LIST))
@@ -116,8 +131,27 @@ setup-dirs: ## make the folders for data, models and results
 download-model: $(core) ## fetch the base model into models/ (MODEL=...)
 	$(python) scripts/download_model.py $(strip $(call common,$(base)))
 
+init: $(core) ## a folder of your own for configs, data and results (NAME=my-project)
+	$(python) scripts/init_project.py $(call quote_given,NAME)
+
+convert-config: $(core) ## a config of Axolotl or LLaMA-Factory (FROM, IN) as one of ours (OUT=configs/mine.yaml)
+	$(python) scripts/convert_config.py $(strip $(call option,FROM,--from) $(call option,IN,--in) $(call option,OUT,--out) \
+		$(call option,DEVICES,--devices) $(if $(value FORCE),--force))
+
+templates: $(core) ## the chat templates there are, and which of them fits the model (MODEL=...)
+	$(python) scripts/templates.py $(strip $(call common,$(base)))
+
 ##@ Data
-.PHONY: process style render full-pipeline check rehearse
+.PHONY: augment mix process style render full-pipeline analyze prepare check rehearse
+
+augment: $(core) ## more and other rows: system messages, personas, turns, Markdown, another style (RAW, OUT)
+	$(python) scripts/augment.py $(strip $(call quote_given,RAW) $(call option,OUT,--out) $(call common,$(base)) \
+		$(call option,SYSTEM,--system) $(call option,PERSONA,--persona) $(call option,ENDPOINT,--endpoint) \
+		$(call option,MODEL,--model) $(call option,STYLE,--instruction) $(more))
+
+mix: $(core) ## files into one: weighted, shuffled, without doubles (FILES="a.jsonl:2 b.jsonl:1", OUT)
+	$(python) scripts/mix.py $(strip $(foreach one,$(value FILES),$(call quote,$(one))) $(call option,OUT,--out) \
+		$(call common,$(base)) $(call option,ROWS,--rows) $(more))
 
 process: $(core) ## data/raw -> data/processed/{train,val,test}.jsonl
 	$(python) scripts/process_data.py $(strip $(call common,$(base)) $(call option,RAW,--raw_path))
@@ -132,6 +166,13 @@ full-pipeline: $(core) ## the complete data pipeline: process, style when STYLE 
 	$(python) scripts/process_data.py $(strip $(call common,$(base)) $(call option,RAW,--raw_path))
 	$(if $(value STYLE),$(python) scripts/style_prompt.py $(strip $(call common,$(base)) $(call option,STYLE,--style)))
 	$(python) scripts/render_template.py $(strip $(call common,$(base)) --from $(if $(value STYLE),styled,processed))
+
+analyze: $(core) ## what is wrong with the processed data, how long it is (FAIL_ON) -> outputs/analysis/report.html
+	$(python) scripts/analyze.py $(strip $(call common,$(base)) $(splits) $(call option,FAIL_ON,--fail-on) \
+		$(if $(value NO_TOKENS),--no-tokens))
+
+prepare: $(core) ## all of it beforehand: rows split, rendered, cut, mixed -> data/prepared as Parquet (DRY_RUN=1, DEBUG=2)
+	$(python) scripts/prepare.py $(strip $(call common,$(base)) $(splits) $(if $(value DRY_RUN),--dry-run) $(call option,DEBUG,--debug))
 
 check: $(core) ## look before you train: versions, data, kernels, mask, memory, disk, ten steps
 	$(python) scripts/check.py $(strip $(call common,$(base)) $(splits))
@@ -168,6 +209,16 @@ train-unsloth-tb: tensorboard train-unsloth ## train-unsloth, with TensorBoard b
 stop: $(core) ## end the training in progress (or RUN=...) after its step, with a checkpoint to go on from
 	$(python) scripts/stop.py $(strip $(call common,$(base)) $(call option,RUN,--run))
 
+##@ Rows
+.PHONY: why blocklist
+
+why: $(core) ## the life of a row (ROW=faq.jsonl:17): raw, tokens, its losses; without ROW the worst rows of a run (RUN)
+	$(python) scripts/why.py $(strip $(call common,$(base)) $(splits) $(call option,ROW,--row) $(call option,RUN,--run))
+
+blocklist: $(core) ## add the rows that stand out in a run (RUN), or ROW, to those that `process` leaves out (OUT)
+	$(python) scripts/why.py $(strip $(call common,$(base)) $(splits) --blocklist $(call option,ROW,--row) \
+		$(call option,RUN,--run) $(call option,OUT,--out))
+
 ##@ Results
 .PHONY: eval eval-val eval-test eval-quick eval-full infer infer-batch infer-interactive merge merge-bf16 merge-test
 
@@ -196,13 +247,13 @@ infer-interactive: $(core) ## chat with the tuned model
 	$(call infer,--mode interactive)
 
 merge: $(core) ## adapter + base -> one float16 model, measured against the adapter
-	$(call merge,$(to_merge) $(call merged,merged) --dtype fp16)
+	$(call merge,$(to_merge) $(merged) --dtype fp16)
 
 merge-bf16: $(core) ## the same in bfloat16
-	$(call merge,$(to_merge) $(call merged,merged-bf16) --dtype bf16)
+	$(call merge,$(to_merge) $(merged) --dtype bf16)
 
 merge-test: $(core) ## load the merged model with plain transformers and ask it a question
-	$(call merge,$(call merged,$(notdir $(firstword $(wildcard $(run_folder)/merged $(run_folder)/merged-bf16) merged))) --test)
+	$(call merge,$(call option,RUN,--run) $(merged) --test)
 
 ##@ Speed
 .PHONY: profile bench bench-peers
@@ -227,22 +278,22 @@ bench-peers: $(here:%=.venv-bench-%/.installed) ## make the environments of the 
 .PHONY: tensorboard tb-stop tb-clean tb-open
 
 tensorboard: $(core) ## start it in the background, for this machine only (TB_PORT)
-	$(tensorboard) start --port $(TB_PORT)
+	$(strip $(tensorboard) start --port $(TB_PORT) $(of_config))
 
 tb-stop: $(core) ## stop the one that was started here
-	$(tensorboard) stop
+	$(strip $(tensorboard) stop $(of_config))
 
 tb-open: $(core) ## show it in the browser
-	$(tensorboard) open
+	$(strip $(tensorboard) open $(of_config))
 
 tb-clean: $(core) ## stop it and delete outputs/tb, the curves of every run
-	$(tensorboard) clean
+	$(strip $(tensorboard) clean $(of_config))
 
 ##@ The project itself
 .PHONY: clean lint test fuzz
 
 clean: ## delete processed data and caches; never models, runs, adapters or raw data
-	rm -rf data/processed data/processed_with_style data/rendered outputs/.cache outputs/.rehearsal .pytest_cache .ruff_cache .hypothesis
+	rm -rf data/processed data/processed_with_style data/rendered data/prepared outputs/.cache outputs/.rehearsal .pytest_cache .ruff_cache .hypothesis
 	find scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lint: $(dev) ## ruff, shellcheck, and the pages that are made from the code

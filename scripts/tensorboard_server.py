@@ -3,7 +3,7 @@
     python scripts/tensorboard_server.py start --port 6006
     python scripts/tensorboard_server.py stop
 
-Reads:  outputs/tb, one folder a run.
+Reads:  outputs/tb, one folder a run; with --config the folder tb in its train.output_dir.
 Writes: outputs/tb/.server.json (who was started) and outputs/tb/.server.log; `clean` deletes the curves.
 """
 
@@ -16,9 +16,10 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-from sftlib import console
+from sftlib import config, console
 from sftlib.errors import UsageError
 from sftlib.run import tensorboard
+from sftlib.run.folder import TENSORBOARD
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,14 +27,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=["start", "stop", "open", "clean"], help="what to do")
     parser.add_argument("--port", type=int, default=6006, help="port to start it on (default: %(default)s)")
-    parser.add_argument(
-        "--logdir", type=Path, default=Path("outputs/tb"), help="folder of the curves (default: %(default)s)"
-    )
+    folder = parser.add_mutually_exclusive_group()
+    folder.add_argument("--logdir", type=Path, default=Path("outputs/tb"), help="folder of the curves (%(default)s)")
+    folder.add_argument("--config", metavar="PATH", help="a config: the curves of the runs in its train.output_dir")
     return console.run(work, parser, argv)
 
 
 def work(args: argparse.Namespace) -> int:
     """The four actions, each one step."""
+    if args.config is not None:
+        args.logdir = Path(config.load_config(args.config).train.output_dir) / TENSORBOARD
     actions = {"start": start, "stop": stop, "open": show, "clean": clean}
     actions[args.action](args)
     return 0

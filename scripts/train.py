@@ -34,30 +34,32 @@ def work(args: argparse.Namespace) -> int:
         config.print_config(settings, origins)
         return 0
 
-    # What is missing is said before torch is imported.
-    from sftlib.run.inputs import find_split
+    from sftlib import build_data
+    from sftlib.run.launch import find_launch
 
-    paths = {"train": find_split(settings.data, "train")}
-    if settings.train.eval_strategy != "no":
-        paths["val"] = find_split(settings.data, "val")
+    if find_launch().is_first:  # what is missing is made, or said, before torch is imported
+        build_data.bring_up_to_date(settings)
+        build_data.training_splits(settings)
 
     console.stage("Settling the config and preparing the data")
     from sftlib import build, build_backend
 
     build.join()  # the other processes of this training, if `accelerate launch` started some
+    paths = build_data.training_splits(settings)
     settings = build.settle(settings)
     backend = build_backend.choose_first(settings)
 
-    from sftlib import build_training
+    from sftlib import build_examples, build_training
 
     text = build.load_text(settings)
     settings = build.settle_rate(settings, text)
     console.note(f"Model {text.stored.name} in {text.stored.folder}; template: {text.template.origin}.")
-    splits = build.prepare(settings, text, paths)
+    splits = build_examples.prepare(settings, text, paths)
     if args.show_batch:
-        build.show_examples(text, splits["train"])
+        build_examples.show_examples(text, splits["train"])
         return 0
-    build.show_lengths(splits)
+    build_examples.show_lengths(splits)
+    build_examples.show_shares(splits["train"])
     if args.dry_run:
         settings = build_training.foresee(settings, text, splits)
         console.result(config.to_yaml(settings))

@@ -37,8 +37,8 @@ def project(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 def test_a_run_holds_all_that_the_design_names(project):
     run = Path("outputs/tiny")
     for name in (
-        "config.yaml", "backend.json", "stamp.json", "metrics.jsonl", "train_log.csv", "time_metrics.json",
-        "summary.json", "best.json", "adapter/adapter_model.safetensors", "adapter/tokenizer.json",
+        "config.yaml", "backend.json", "stamp.json", "metrics.jsonl", "seen.jsonl", "train_log.csv",
+        "time_metrics.json", "summary.json", "best.json", "adapter/adapter_model.safetensors", "adapter/tokenizer.json",
         "adapter/chat_template.jinja", "adapter/generation_config.json", "adapter/base.json",
     ):  # fmt: skip
         assert (run / name).is_file(), name
@@ -257,6 +257,8 @@ def test_the_resolved_config_repeats_the_run(project):
 )  # fmt: skip
 def test_what_is_missing_names_the_target_that_makes_it(project, script, missing, makes_it, capsys):
     shutil.rmtree(missing)
+    if script == "train":
+        shutil.rmtree("raw")  # of which it would make them
     options = {"style_prompt": ("--style", "x"), "infer": ("--prompt", "x")}.get(script, ())
     assert call(script, *options) != 0
     said = capsys.readouterr()

@@ -22,7 +22,7 @@ from tiny import make_model
 from tiny_project import call, make_project, rows_of
 from tiny_t5 import make_t5
 
-from sftlib.config import Config
+from sftlib.config import Config, DatasetSection
 from sftlib.files import read_json, sha256_file
 from sftlib.measure.refilled import Refilled
 
@@ -41,7 +41,10 @@ COUNTED = ("train.max_steps=null", "train.epochs=0.5")
 FREE_SAVES = ("train.load_best_model_at_end=false",)
 SAMPLED = ("infer.temperature=2.0",)
 HUB = ("model.name=org/name",)
-T5 = ("model.type=seq2seq", "model.name=T5", "data.truncation=end")
+T5 = ("model.type=seq2seq", "model.name=T5", "data.truncation=truncate")
+SETS = ("data.datasets={a: {path: raw}, b: {path: raw2, truncation: drop}}",)
+TIGHT_SETS = (*SETS, "model.max_seq_len=34", "data.max_rejected=1")  # some rows of b are longer
+HUB_SETS = ("data.datasets={a: {path: raw}, b: {path: 'hf:org/name'}}",)
 MUTATIONS = [
     Mutation("seed", "7", "train"),
     Mutation("run_name", "other", "train"),
@@ -65,17 +68,50 @@ MUTATIONS = [
     Mutation("data.encoding", "utf-16", "process"),
     Mutation("data.columns", "{user: answer, assistant: question}", "process"),
     Mutation("data.max_rejected", "0.0", "process", ("data.raw_path=raw3",)),
+    Mutation("data.blocklist", "blocked.txt", "process"),
+    Mutation("data.near_duplicates", "0.15", "process"),
+    Mutation("data.group_by", "page", "process", ("data.raw_path=raw4",)),
     Mutation("data.split.train", "0.7", "process", also=("data.split.val=0.2",)),
     Mutation("data.split.val", "0.2", "process", also=("data.split.train=0.7",)),
     Mutation("data.split.test", "0.2", "process", also=("data.split.train=0.7",)),
     Mutation("data.processed_dir", "elsewhere", "process"),
+    Mutation("data.prepared_dir", "elsewhere", "prepare"),
+    Mutation("data.datasets", "{a: {path: raw2}}", "prepare"),
+    Mutation("data.datasets.b.path", "raw", "prepare", SETS),
+    Mutation("data.datasets.b.subset", "main", "prepare", HUB_SETS),
+    Mutation("data.datasets.b.split", "test", "prepare", HUB_SETS),
+    Mutation("data.datasets.b.columns", "{user: answer, assistant: question}", "prepare", SETS),
+    Mutation("data.datasets.b.system", "Be brief.", "prepare", SETS),
+    Mutation(
+        "data.datasets.b.system_mode",
+        "replace",
+        "prepare",
+        ("data.datasets={a: {path: raw}, b: {path: systems, system: Be quick.}}",),
+    ),
+    Mutation("data.datasets.b.max_rows", "5", "prepare", SETS),
+    Mutation("data.datasets.b.weight", "0.5", "prepare", SETS),
+    Mutation("data.datasets.b.repeat", "2", "prepare", SETS),
+    Mutation("data.datasets.b.max_seq_len", "24", "prepare", (*SETS, "data.max_rejected=1")),
+    Mutation("data.datasets.b.truncation", "truncate", "prepare", TIGHT_SETS),
+    Mutation("data.datasets.b.loss_on", "all", "prepare", SETS),
+    Mutation(
+        "data.mixing.temperature", "3", "prepare", ("data.datasets={a: {path: raw}, b: {path: raw2, max_rows: 5}}",)
+    ),
+    Mutation("data.mixing.rows", "9", "prepare", SETS),
     Mutation("data.style_dir", "elsewhere", "style"),
     Mutation("data.rendered_dir", "elsewhere", "render"),
     Mutation("data.train_path", "data/processed/val.jsonl", "train"),
     Mutation("data.val_path", "data/processed/train.jsonl", "train"),
     Mutation("data.test_path", "data/processed/train.jsonl", "eval"),
     Mutation("data.template_path", "plain", "train"),
-    Mutation("data.truncation", "end", "train", ("model.max_seq_len=31", "data.max_rejected=1")),
+    Mutation("data.loss_on", "all", "train"),
+    Mutation("data.truncation", "truncate", "train", ("model.max_seq_len=31", "data.max_rejected=1")),
+    Mutation(
+        "data.truncation_side",
+        "start",
+        "train",
+        ("data.truncation=truncate", "model.max_seq_len=31", "data.max_rejected=1"),
+    ),
     Mutation("data.style.rule", "Be quick.", "style"),
     Mutation("data.style.mode", "replace", "style", ("data.processed_dir=systems",)),
     Mutation("data.style.role", "user", "style"),
@@ -138,6 +174,9 @@ def keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from keys(kind, f"{prefix}{name}.")
+        elif name == "datasets":
+            yield prefix + name
+            yield from keys(DatasetSection, f"{prefix}{name}.b.")
         else:
             yield prefix + name
 
@@ -153,7 +192,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     make_t5(folder / "T5")
     raw = (folder / "raw" / "sums.jsonl").read_text(encoding="utf-8")
     changed, with_a_bad_row = raw.replace("Step", "Part"), raw + '{"question": "Why?", "answer": ""}\n'
-    for other, text in (("raw2", changed), ("raw3", with_a_bad_row)):
+    with_pages = "".join(f'{line[:-1]}, "page": {number // 8}}}\n' for number, line in enumerate(raw.splitlines()))
+    (folder / "blocked.txt").write_text("sums.jsonl:3\n", encoding="utf-8")
+    for other, text in (("raw2", changed), ("raw3", with_a_bad_row), ("raw4", with_pages)):
         (folder / other).mkdir()
         (folder / other / "sums.jsonl").write_text(text, encoding="utf-8")
     (folder / "schema.json").write_text('{"type": "object"}', encoding="utf-8")
@@ -202,6 +243,8 @@ def run_stage(stage: str, settings: tuple[str, ...], capsys: pytest.CaptureFixtu
     with spied() as seen:
         if stage == "process":
             code = call("process_data", settings=settings)
+        elif stage == "prepare":
+            code = call("prepare", settings=settings)
         elif stage == "style":
             code = call("style_prompt", settings=("data.style.rule=Be brief.", *settings))
         elif stage == "render":
@@ -236,7 +279,7 @@ def files_here() -> dict[str, Any]:
             found[name] = [
                 {key: value if key in MEASURED else None for key, value in row.items()} for row in rows_of(path)
             ]
-        elif path.suffix in (".safetensors", ".jsonl"):
+        elif path.suffix in (".safetensors", ".jsonl", ".parquet"):
             found[name] = sha256_file(path)
         elif path.name == "metrics.json":
             found[name] = json.loads(path.read_text(encoding="utf-8"), object_hook=without_seconds)
@@ -271,7 +314,7 @@ def test_a_changed_key_changes_what_happens(mutation, trained, tmp_path, monkeyp
             _baselines[known] = run_stage(mutation.stage, settings, capsys)
         results.append(_baselines[known])
     before, after = results
-    assert before[0] == 0 or mutation.stage == "fetch", "the baseline itself fails"
+    assert before[0] == 0 or mutation.stage == "fetch" or mutation.given == HUB_SETS, "the baseline itself fails"
     assert before != after
 
 

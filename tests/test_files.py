@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sftlib import files
+from sftlib.errors import MachineError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 NUMBER = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -167,3 +168,12 @@ def test_a_link_replaces_no_folder_of_the_user(tmp_path):
 
 def test_the_root_is_the_project(root):
     assert root == files.ROOT
+
+
+def test_what_the_system_refuses_becomes_an_error_with_words(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(MachineError, match=r"file/x: A file cannot be read or written: Not a directory"),
+        files.file_errors(),
+    ):
+        (tmp_path / "file" / "x").write_text("")

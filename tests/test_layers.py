@@ -20,7 +20,7 @@ SOURCES = sorted(SCRIPTS.rglob("*.py"))
 ENTRIES = sorted(SCRIPTS.glob("*.py"))
 
 GROUND = {"errors", "console", "files", "units"}
-FACTS = {"config", "chat", "run"}
+FACTS = {"config", "chat", "run", "report"}
 MACHINE = {"tokens", "model", "memory"}
 WORK = {"learn", "measure"}
 MAY_IMPORT = {  # a room -> the rooms it may import
@@ -31,6 +31,7 @@ MAY_IMPORT = {  # a room -> the rooms it may import
     "config": GROUND,
     "chat": GROUND | {"config"},  # the type of its own section
     "run": GROUND | {"config"},
+    "report": GROUND,  # plain numbers in, a page out
     "bench": GROUND,  # runs commands; loads nothing itself
     "memory": GROUND | FACTS,
     "model": GROUND | FACTS | {"memory"},  # the type of a device

@@ -77,6 +77,7 @@ def end_of(project: Path) -> dict[str, Any]:
         "best": read_json(run / "best.json"),
         "summary": {key: read_json(run / "summary.json")[key] for key in ("steps", "last_loss", "best")},
         "metrics": [{k: v for k, v in row.items() if k not in TIMES} for row in rows_of(run / "metrics.jsonl")],
+        "seen": rows_of(run / "seen.jsonl"),
         "checkpoint": (run / LAST / "adapter_model.safetensors").read_bytes(),
         "adapter": (run / "adapter" / "adapter_model.safetensors").read_bytes(),
         "linked": (project / "adapters" / "last" / "adapter_model.safetensors").read_bytes(),

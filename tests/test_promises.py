@@ -37,7 +37,7 @@ def test_after_a_short_tune_the_model_stops_and_the_evaluation_says_so(project, 
 
 def test_rows_without_a_trained_token_are_refused_when_too_many(project, capsys):
     """Cut at 12 tokens, every row is its question alone."""
-    settings = ("model.max_seq_len=12", "data.truncation=end")
+    settings = ("model.max_seq_len=12", "data.truncation=truncate")
     assert call("train", settings=settings) == 3
     said = capsys.readouterr().err
     assert "32 of 32 rows of the train split have nothing to train on." in said

@@ -6,6 +6,7 @@ The checkers below are plain functions from a text to the faults they see, so th
 from __future__ import annotations
 
 import ast
+import csv
 import json
 import re
 from fractions import Fraction
@@ -162,3 +163,14 @@ def test_likeness_by_hand() -> None:
 
 def test_figures_by_hand() -> None:
     assert figures("At 8:17, two thirds of 3.5 is not 2/3 of one.") == {"8:17", "2", "3.5", "2/3", "1"}
+
+
+def test_the_second_data_set_keeps_its_promises() -> None:
+    with open(SAMPLE / "project_faq.csv", encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert (len(rows), list(rows[0])) == (36, ["topic", "asked", "told"])
+    assert len({row["asked"].casefold() for row in rows}) == 36
+    for row in rows:
+        assert row["asked"].endswith("?")
+        assert 1 <= len(re.findall(r"[.!](?: |$)", row["told"])) <= 3, row["told"]
+        assert (row["asked"] + row["told"]).isascii()

@@ -165,7 +165,7 @@ def test_lengths_of_both_sides_are_counted_and_the_answer_has_a_limit_of_its_own
     assert "2 of 3 rows are with an input longer than 8 tokens (model.max_seq_len), and dropped: " in shown
     assert call("train", "--dry-run", settings=(*tight, "model.max_target_len=4")) == 3
     assert "longer than 8 tokens of input or 4 of answer" in " ".join(capsys.readouterr().err.split())
-    assert call("train", "--dry-run", settings=(*tight, "model.max_target_len=4", "data.truncation=end")) == 0
+    assert call("train", "--dry-run", settings=(*tight, "model.max_target_len=4", "data.truncation=truncate")) == 0
     shown = " ".join(capsys.readouterr().err.split())
     assert "3 of 3 rows are with an answer longer than 4 tokens (model.max_target_len), and cut at the end: " in shown
 

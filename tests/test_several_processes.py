@@ -21,6 +21,7 @@ from tiny import make_model
 from tiny_project import call, make_processed_project, rows_of
 
 from sftlib.files import read_json
+from sftlib.run.seen import DIGITS
 
 # 32 rows, 12 a step: the last step of an epoch has 8, which two processes with micro-batches of 3 cannot share evenly;
 # nor the 4 rows of an evaluation.
@@ -67,11 +68,12 @@ def alone(prepared: Path, forge: Forge, tmp_path_factory: pytest.TempPathFactory
     return end
 
 
-def end_of(project: Path) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
+def end_of(project: Path) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]], list[list[Any]]]:
     run = project / "outputs" / "tiny"
     records = [{key: row[key] for key in SAME if key in row} for row in rows_of(run / "metrics.jsonl")]
     (weights,) = (run / "adapter").glob("*model.safetensors")
-    return load_file(weights), records
+    seen = [sorted(step["rows"]) for step in rows_of(run / "seen.jsonl")]
+    return load_file(weights), records, seen
 
 
 def train(forge: Forge, project: Path, kind: str, *settings: str, **options: Any) -> Child:
@@ -88,6 +90,10 @@ def assert_same(given: tuple, expected: tuple, tolerance: float = TOLERANCE) -> 
     assert len(given[1]) == len(expected[1])
     for ours, theirs in zip(given[1], expected[1], strict=True):
         assert ours == pytest.approx(theirs, abs=tolerance)
+    for rows, expected_rows in zip(given[2], expected[2], strict=True):  # one file of the rows of both
+        assert [row[::2] for row in rows] == [row[::2] for row in expected_rows]
+        written = tolerance + 10 ** (1 - DIGITS)  # losses lie between 1 and 10
+        assert [row[1] for row in rows] == pytest.approx([row[1] for row in expected_rows], abs=written)
 
 
 @pytest.mark.parametrize("kind", KINDS)

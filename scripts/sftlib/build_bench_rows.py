@@ -2,7 +2,8 @@
 
     prepare(config, Plan("prepare", ["faq.jsonl"], rows=100_000), folder)   -> [Preparation(...)]
     prepare_scaling(config, plan, folder)                                   -> [Scaling(...), Preparation(...)]
-    perform(job)                                                            build.prepare, timed
+    prepare_large(config, Plan("large", ["faq.jsonl"]), folder)             -> [Large(...)]
+    perform(job)                                                            build_examples.prepare, timed
 
 Few rows are repeated until they are many: what a file of 100,000 rows says does not matter, its length does.
 
@@ -14,11 +15,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import build, build_bench_training
+from . import build, build_bench_training, build_examples
+from .bench.large import GROWTH, Large, config_of
 from .bench.plan import Plan
 from .bench.preparation import TEMPLATE, Preparation, file_of
 from .bench.running import SECONDS
@@ -36,6 +38,7 @@ from .files import write_json, write_jsonl, write_text
 from .run.versions import installed_version
 
 DISTINCT = 512  # rows that are repeated
+IN_PLACE = {name: f"data/{name[:-4]}" for name in ("processed_dir", "prepared_dir")}  # of a run
 GROWN = 10  # times the rows, for the memory of a larger file
 
 
@@ -51,6 +54,26 @@ def prepare_scaling(config: Config, plan: Plan, folder: Path) -> list[Work]:
     return [trained, _preparation(config, plan, sizes, folder / "preparation")]
 
 
+def prepare_large(config: Config, plan: Plan, folder: Path) -> list[Work]:
+    """Raw files of a hundredth, a tenth and all of the rows; no two rows of a file are equal."""
+    ready = make_ready(config, dataclasses.replace(plan, rows=DISTINCT), folder)
+    sizes = sorted({max(plan.size // GROWTH**2, 1), max(plan.size // GROWTH, 1), plan.size})
+    for size in sizes:
+        raw = folder / f"rows-{size}.jsonl"
+        write_jsonl(raw, _numbered(ready.train.stored, size))
+        data = ready.config.data.model_copy(update={"raw_path": str(raw), "train_path": None} | IN_PLACE)
+        train = ready.config.train.model_copy(update={"output_dir": "outputs"})
+        write_text(folder / config_of(size), to_yaml(ready.config.model_copy(update={"data": data, "train": train})))
+    return [Large(folder=str(folder), device=device_said(), model=ready.model, sizes=sizes)]
+
+
+def _numbered(rows: Sequence[dict[str, Any]], count: int) -> Iterator[dict[str, Any]]:
+    """The rows again and again, with words of their own in question and answer, so that none is like another."""
+    for number, row in enumerate(itertools.islice(itertools.cycle(rows), count)):
+        own = " ".join(f"{(number + 1) * step % 1_000_003}" for step in (7, 1_009, 65_537, 500_009, 900_001, 999_983))
+        yield {"user": f"{own}: {row['user']}", "assistant": f"{row['assistant']} ({own})"}
+
+
 def perform(job: dict[str, Any]) -> None:
     """Prepare a split as a training does, with the tokenizer loaded, and count what came out."""
     path = Path(job["rows"])
@@ -58,7 +81,7 @@ def perform(job: dict[str, Any]) -> None:
     settled = build.settle(config)
     text = build.load_text(settled)
     began = time.perf_counter()
-    prepared = build.prepare(settled, text, {"train": path})["train"]
+    prepared = build_examples.prepare(settled, text, {"train": path})["train"]
     seconds = time.perf_counter() - began
     counted = prepared.tally
     write_json(job["report"], {

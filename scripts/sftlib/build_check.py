@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import console
+from . import build_data, console
 from .chat import splitting
 from .chat.leaks import count_repeats, find_leaks
 from .chat.stored import StoredSplit, iterate_split, read_split
@@ -43,6 +43,7 @@ def preflight(config_file: str | Path, overrides: Sequence[str] = ()) -> Checks:
     checks.make("versions", looks.versions)
     for name in splitting.SPLITS:
         checks.make(f"{name} split", partial(looks.read_split, name), needs=("config",))
+    checks.make("rows", looks.rows_of_now, needs=("config", "train split"))
     checks.make("leaks", looks.leaks, needs=("config",))
 
     def of_model(name: str) -> Callable[[Report], str]:
@@ -97,6 +98,11 @@ class Looks:
         repeated = count_repeats(split)
         repeats = f", {repeated} of them said before to the letter" if repeated else ""
         return f"{len(split)} {'rendered rows' if split.kind == 'rendered' else 'conversations'} in {path}{repeats}"
+
+    def rows_of_now(self, report: Report) -> str:
+        """Whether the data sets of the config are what the splits were made of."""
+        build_data.require_current(self.config)
+        return "the splits are those of the config" if self.config.data.datasets else "the splits are used as they are"
 
     def leaks(self, report: Report) -> str:
         """No question in two splits; of the splits that could be read."""

@@ -15,9 +15,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
-
-from . import build, build_backend, console
+from . import build, build_backend, build_examples, console
 from .build_batch import one_row_at_a_time, settle_batch
 from .build_estimate import Asked, estimate_settled
 from .config.schema import Config
@@ -31,8 +29,9 @@ from .model.backend import Backend
 from .model.backend.selftest import self_test
 from .model.precision import choose_precision
 from .run.disk import need_room
-from .tokens.ends import rows_without_end
+from .tokens.ends import rows_that_end, rows_without_end
 from .tokens.examples import tally
+from .tokens.length import whole_lengths
 from .tokens.showing import show_examples, show_histogram
 from .units import gib, human_bytes
 
@@ -50,8 +49,8 @@ class ModelLooks:
         self.config: Config  # settled, from `settings` on
         self.text: build.Text
         self.backend: Backend
-        self.encoded: dict[str, build.Encoded] = {}
-        self.splits: dict[str, build.Prepared] = {}
+        self.encoded: dict[str, build_examples.Encoded] = {}
+        self.splits: dict[str, build_examples.Prepared] = {}
         self.estimate: Asked | None = None  # of an architecture that is not known
 
     def settings(self, report: Report) -> str:
@@ -85,7 +84,7 @@ class ModelLooks:
         """Every row rendered and encoded; two of them shown with what is trained."""
         for name in ("train", "val"):
             if name in self.paths:
-                self.encoded[name] = build.encode_split(self.config, self.text, name, self.paths[name])
+                self.encoded[name] = build_examples.encode_split(self.config, self.text, name, self.paths[name])
         rows = self.encoded["train"].examples
         if rows:
             show_examples(rows, tally(rows), self.text.tokenizer)
@@ -94,35 +93,35 @@ class ModelLooks:
     def lengths(self, report: Report) -> str:
         """How long the rows are, and what the length policy takes."""
         limit, policy = self.config.model.max_seq_len, self.config.data.truncation
-        # Of an encoder-decoder, what the limit is of: the input.
-        rows = self.encoded["train"].examples
-        lengths = np.where(rows.decoder_at, rows.decoder_at, rows.lengths).tolist()
+        lengths = [length for table in self.encoded["train"].sets.values() for length in whole_lengths(table)]
         if lengths:
             show_histogram("Tokens a row of the training split", lengths, limit, policy)
         for name, split in self.encoded.items():
             try:
-                self.splits[name] = build.cut_to_length(self.config, name, split)
+                self.splits[name] = build_examples.cut_to_length(self.config, name, split)
             except SftError as error:
                 report(error)
-        build.show_lengths(self.splits)
+        build_examples.show_lengths(self.splits)
         kept = ", ".join(f"{name} {len(split.examples)}" for name, split in self.splits.items())
         return f"{kept} rows trained or evaluated, the longest of {max(lengths, default=0)} tokens (limit {limit})"
 
     def end_of_turn(self, report: Report) -> str:
         """The rows that teach when to stop."""
         train = self.splits["train"]
-        without = rows_without_end(train.examples.examples, self.text.stop_ids)
-        unexplained = [row for row in without if row.is_complete]  # of a row that was cut, it is no wonder
-        most = self.config.data.max_rejected * len(train.examples)
-        if len(unexplained) > most or len(without) == len(train.examples):
-            named = ", ".join(row.source for row in without[:NAMED]) + (", ..." if len(without) > NAMED else ".")
+        rows = train.examples.examples
+        without = rows_without_end(rows, self.text.stop_ids)
+        taught = rows_that_end(rows, self.text.stop_ids)
+        if len(without) > self.config.data.max_rejected * len(rows) or not taught:
+            first = [row.source for row in (without or rows[:NAMED])]
+            named = ", ".join(first[:NAMED]) + (", ..." if len(rows) - taught > NAMED else ".")
             raise ModelError(
-                f"{len(without)} of {len(train.examples)} rows do not end with a token that ends a turn: {named}",
+                f"{len(rows) - taught} of {len(rows)} rows do not end with a token that ends a turn: {named}",
                 where=str(train.path), expected=f"one of the ids {self.text.stop_ids} as last trained token",
                 cure="Rendered rows of another model: make render. Rows that are cut: raise model.max_seq_len, or set "
                 "data.truncation to drop.", code="E603",
             )  # fmt: skip
-        return f"{len(train.examples) - len(without)} of {len(train.examples)} rows teach it"
+        cut = sum(not row.is_complete for row in rows)
+        return f"{taught} of {len(rows)} rows teach it" + (f", {cut} are cut before their end" if cut else "")
 
     def memory(self, report: Report) -> str:
         """The estimate beside what is free; an architecture that is not known is left to the first steps."""

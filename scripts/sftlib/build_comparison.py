@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import build, build_backend, console, files
+from . import build, build_backend, build_examples, console, files
 from .config.schema import Config
 from .errors import MachineError
 from .memory.probe import find_device
@@ -85,7 +85,7 @@ def train_steps(config: Config, backend: str, steps: int, report: Path) -> None:
 
     text = build.load_text(settled)
     settled = build.settle_rate(settled, text)
-    rows = build.prepare(settled, text, {"train": find_split(settled.data, "train")})["train"].examples
+    rows = build_examples.prepare(settled, text, {"train": find_split(settled.data, "train")})["train"].examples
     chosen = chosen or build_backend.choose(settled, text.stored.folder, device)
     set_seed(settled.seed)
     with tempfile.TemporaryDirectory() as scratch:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from . import build, build_backend, console, files
+from . import build, build_backend, build_examples, console, files
 from .build_batch import Probe, settle_batch
 from .config.schema import Config
 from .errors import ModelError
@@ -96,7 +96,7 @@ def profile(config: Config, steps: int) -> Profile:
 
     text = build.load_text(settled)
     settled = build.settle_rate(settled, text)
-    rows = build.prepare(settled, text, {"train": path})["train"].examples
+    rows = build_examples.prepare(settled, text, {"train": path})["train"].examples
     backend = chosen or build_backend.choose(settled, text.stored.folder, device)
     name = settled.run_name or default_name(settled.model.name, backend.mode)
     with tempfile.TemporaryDirectory(prefix="sft-profile-") as scratch:

@@ -24,8 +24,9 @@ from pathlib import Path
 
 from . import console
 from .build import settle
+from .chat.raw_sets import raw_sets
 from .chat.sampling import sample_lines
-from .config.schema import Config
+from .config.schema import Config, DataSection
 from .config.settling import ON_GPU
 from .config.writing import to_yaml
 from .errors import SftError
@@ -37,6 +38,7 @@ from .model.store import find_text
 from .run.inputs import find_split
 
 FOLDER = ".rehearsal"  # in train.output_dir
+SHARE = 0.1  # of a split that is asked for as a number of rows
 ROWS = 120  # of the raw data, or of a split that the config names
 STEPS, MICRO_BATCH, BATCH = 4, 2, 4
 TOKENS = 8  # of an answer: a random model does not stop by itself
@@ -106,12 +108,14 @@ def prepare(config: Config, raw_paths: Sequence[str] | None = None) -> Rehearsal
         rows = [line for _, line in islice(numbered_lines(find_split(config.data, name)), ROWS)]
         write_text(folder / "given" / f"{name}.jsonl", "".join(f"{line}\n" for line in rows))
     if "train" not in given:
-        asked = raw_paths or config.data.raw_path
-        rows = sample_lines([asked] if isinstance(asked, str) else asked, config.data.encoding, ROWS)
-        write_text(folder / "raw" / "sample.jsonl", "".join(f"{line}\n" for line in rows))
+        for raw_set in raw_sets(config.data, raw_paths):
+            rows = sample_lines(raw_set.paths, config.data.encoding, ROWS)
+            write_text(folder / _sample_of(raw_set.name), "".join(f"{line}\n" for line in rows))
     if settled.train.learning_rate == "auto":  # that of the real model: a narrow one gets a rate many times as high
         rate = suggest_learning_rate(read_json(described / "config.json"), settled.tuning.mode)
         settled = settled.model_copy(update={"train": settled.train.model_copy(update={"learning_rate": rate})})
+    if raw_paths:
+        settled = settled.model_copy(update={"data": settled.data.model_copy(update={"datasets": {}})})
     write_text(folder / "config.yaml", to_yaml(_small(settled, given)))
     return Rehearsal(folder, tuple(_stages(settled, has_splits="train" in given)))
 
@@ -130,9 +134,18 @@ def _stages(config: Config, *, has_splits: bool) -> Iterator[Stage]:
 
 def _small(config: Config, given: Sequence[str]) -> Config:
     """A settled config, for the miniature and a CPU; paths are those of the rehearsal's folder, or absolute."""
+    datasets = {
+        name: one.model_copy(update={"path": _sample_of(name), "subset": None, "split": None})
+        for name, one in config.data.datasets.items()
+    }  # fmt: skip
+    shares = {name: SHARE for name in ("val", "test") if getattr(config.data.split, name) > 1}
+    if shares:  # numbers of rows are those of all the data
+        shares["train"] = 1 - sum(shares.get(name, getattr(config.data.split, name)) for name in ("val", "test"))
     data = config.data.model_copy(
         update={
-            "raw_path": "raw", "encoding": "auto", "processed_dir": "data/processed", "style_dir": "data/styled",
+            "raw_path": DataSection().raw_path if datasets else "raw", "datasets": datasets,
+            "split": config.data.split.model_copy(update=shares), "blocklist": None, "encoding": "auto",
+            "prepared_dir": "data/prepared", "processed_dir": "data/processed", "style_dir": "data/styled",
             "rendered_dir": "data/rendered", "template_path": _template(config.data.template_path),
             **{f"{name}_path": f"given/{name}.jsonl" for name in given},
         }
@@ -169,6 +182,10 @@ def _small(config: Config, given: Sequence[str]) -> Config:
             "infer": infer, "logging": logging,
         }
     )  # fmt: skip
+
+
+def _sample_of(name: str) -> str:
+    return f"raw/{name or 'sample'}.jsonl"
 
 
 def _with_cpu_kernel(config: Config) -> Config:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import build_backend, console
-from .build import Prepared, Text
+from .build import Text
 from .build_batch import Probe, settle_batch
+from .build_examples import Prepared
 from .config.schema import Config
 from .config.writing import to_yaml
 from .files import sha256_text, write_text
@@ -32,7 +33,7 @@ from .run.folder import RunFolder, default_name, open_run
 from .run.launch import Launch, find_launch
 from .run.occupied import occupied
 from .run.stamp import Stamp, code_revision, matching_settings, refuse_to_mix, write_backend
-from .tokens.cache import tokenizer_digest
+from .tokens.identity import tokenizer_digest
 
 if TYPE_CHECKING:
     from .learn.fitting import FitReport
@@ -121,6 +122,7 @@ def _train(
         precision=precision.name, device=device.kind, seed=config.seed, train_set=splits["train"].examples,
         eval_set=validation.examples if validation else None, pad_id=text.tokenizer.pad_token_id,
         samples=_samples(config, text, model, validation, launch), settings=settings, remember=batch.remember,
+        decode=text.tokenizer.decode,
     )  # fmt: skip
     checkpoint = choose_checkpoint(config.train.resume, run.path) if launch.is_first else None
     report = fit(trainer, processes.first_says(checkpoint))

@@ -11,6 +11,7 @@ Worst bug: a traceback for a user's mistake, or an error that exits with 0 (test
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import sys
@@ -170,9 +171,10 @@ class Meter:
 def run(main: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     """Parse `argv`, call `main`, turn an SftError into its message and its exit code; `--debug` shows the traceback.
 
-    Ctrl-C exits with 130, as shells expect.
+    A script's own `--debug` shows more than that. Ctrl-C exits with 130, as shells expect.
     """
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    with contextlib.suppress(argparse.ArgumentError):
+        parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args(argv)
     try:
         return main(args)

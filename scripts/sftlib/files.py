@@ -18,7 +18,22 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from .errors import MachineError
+
 ROOT = Path(__file__).resolve().parents[2]  # of the project; scripts run from anywhere
+
+
+@contextlib.contextmanager
+def file_errors() -> Iterator[None]:
+    """A full disk, a folder without permission, a file where a folder should be: an error with words."""
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(
+            f"A file cannot be read or written: {error.strerror or error}.",
+            where=str(error.filename or ""),
+            cure="Look at free space and permissions there, or choose another folder.",
+        ) from error
 
 
 @contextlib.contextmanager

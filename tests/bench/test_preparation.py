@@ -85,7 +85,7 @@ def test_a_second_start_of_ours_finds_the_first(prepared: Preparation, tmp_path:
     def refuse(*_: object) -> None:
         raise AssertionError("encoded again")
 
-    monkeypatch.setattr("sftlib.build.encode_columns", refuse)
+    monkeypatch.setattr("sftlib.tokens.making.encode_columns", refuse)
     again = report_of(prepared, tmp_path / "ours", None)
     assert [first[name] for name in ("rows", "tokens")] == [again[name] for name in ("rows", "tokens")]
 

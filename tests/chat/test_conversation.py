@@ -13,6 +13,17 @@ from sftlib.chat.conversation import ROLES, Conversation, Message
 USER, ANSWER = Message("user", "2+2?"), Message("assistant", "4")
 
 
+def test_the_data_set_is_stored_where_it_has_a_name():
+    messages = (Message("user", "2+2?"), Message("assistant", "4"))
+    for talk in (messages, (*messages, *messages)):
+        row = Conversation(talk, "raw.jsonl:17", "sums").to_row()
+        assert row["dataset"] == "sums"
+        assert Conversation.from_row(row) == Conversation(talk, "raw.jsonl:17", "sums")
+        assert "dataset" not in Conversation(talk, "raw.jsonl:17").to_row()
+    with pytest.raises(TypeError, match="dataset"):
+        Conversation.from_row({"user": "a", "assistant": "b", "source": "x:1", "dataset": 3})
+
+
 def test_one_turn_is_stored_flat():
     row = Conversation((USER, ANSWER), "raw.jsonl:17").to_row()
     assert row == {"system": "", "user": "2+2?", "assistant": "4", "source": "raw.jsonl:17"}

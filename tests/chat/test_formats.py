@@ -100,7 +100,7 @@ def test_tools_keep_their_names_calls_and_ids():
             {"role": "assistant", "content": None, "tool_calls": [call]},
             {"role": "tool", "content": "3.50", "tool_call_id": "c1"},
             {"role": "function", "name": "add", "content": Number("3.50")},
-            {"role": "assistant", "content": "3.5", "weight": 0, "tool_calls": None},
+            {"role": "assistant", "content": "3.5", "weight": Number("0"), "tool_calls": None},
         ]
     }
     format = detect(row)
@@ -110,9 +110,36 @@ def test_tools_keep_their_names_calls_and_ids():
         Message("assistant", "", (("tool_calls", [called]),)),
         Message("tool", "3.50", (("tool_call_id", "c1"),)),
         Message("tool", "3.50", (("name", "add"),)),
-        Message("assistant", "3.5"),
+        Message("assistant", "3.5", is_trained=False),
     )
-    assert format.left_out(row) == ["messages[].weight"]
+    assert format.left_out(row) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "is_trained"),
+    [
+        ({}, True), ({"train": True}, True), ({"train": False}, False), ({"training": False}, False),
+        ({"weight": 1}, True), ({"weight": Number("0")}, False), ({"weight": Number("1.0")}, True),
+        ({"train": None, "weight": 0}, False), ({"train": False, "weight": 0}, False),
+    ],
+)  # fmt: skip
+def test_an_answer_says_whether_it_is_learnt(flags, is_trained):
+    row = {"messages": [{"role": "user", "content": "q"} | flags, {"role": "assistant", "content": "a"} | flags]}
+    format = detect(row)
+    conversation = to_conversation(row, format, "f:1")
+    assert conversation.messages == (Message("user", "q"), Message("assistant", "a", (), is_trained))
+    assert format.left_out(row) == []
+    assert ("messages" in conversation.to_row()) == (not is_trained)
+
+
+@pytest.mark.parametrize(
+    "flags", [{"weight": Number("0.5")}, {"weight": 2}, {"train": "no"}, {"train": []}, {"train": True, "weight": 0}]
+)
+def test_a_flag_without_a_meaning_is_a_reason(flags):
+    row = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"} | flags]}
+    with pytest.raises(RowError, match="answer") as caught:
+        to_conversation(row, detect(row), "f:1")
+    assert caught.value.reason == "broken message"
 
 
 def test_older_ways_to_call_a_function():

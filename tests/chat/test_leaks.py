@@ -66,3 +66,38 @@ def test_rendered_pairs_are_compared_by_their_input() -> None:
     assert len(find_leaks({"train": pairs("t", "2+2=", "x"), "val": pairs("v", "2+2= ")})) == 1
     assert find_leaks({"train": pairs("t", "2+2=", "x"), "val": pairs("v", "2+3=")}) == []
     assert count_repeats(pairs("t", "x", "x")) == 1
+
+
+def test_an_opening_that_is_common_in_one_data_set_says_nothing_in_the_others() -> None:
+    """As `make process` has it, which deals out one set after the other."""
+
+    def talks(dataset: str, *subjects: str) -> list[Conversation]:
+        return [
+            Conversation(
+                (
+                    Message("user", "Hi"), Message("assistant", "Hello."), Message("user", subject),
+                    Message("assistant", "Yes."),
+                ),
+                f"{dataset}:{number}", dataset,
+            )
+            for number, subject in enumerate(subjects, 1)
+        ]  # fmt: skip
+
+    def others(count: int) -> list[Conversation]:
+        return [
+            Conversation((Message("user", f"Question {i}?"), Message("assistant", "A.")), f"b:{i}", "b")
+            for i in range(count)
+        ]
+
+    def find(train: list[Conversation], val: list[Conversation]) -> list[str]:
+        splits = {"train": train, "val": val}
+        found = find_leaks({name: StoredSplit(Path(name), "conversations", rows) for name, rows in splits.items()})
+        return [leak.source for leak in found]
+
+    many = talks("a", *(f"subject {i}" for i in range(12)))
+    assert find(many[:9] + others(2000), many[9:]) == []  # 12 of 2012 are not many, 12 of 12 are
+    assert find(many[:9] + others(2000), [*many[9:], *talks("b", "subject 3")]) == ["a:4"]
+    assert find(many[:5] + others(2000), many[5:8]) == ["a:1"]
+    later = talks("b", *(f"later {i}" for i in range(12)))
+    named = [Conversation(row.messages, row.source, "a") for row in others(2000)]
+    assert find(named + later[:9], later[9:]) == []  # common in the second set alone

@@ -86,11 +86,13 @@ def test_the_report_is_written_with_hashes(raw):
     assert written["files"] == [
         {
             "path": "faq.jsonl", "kind": "JSON Lines", "why": "20 of its first 20 lines are objects, utf-8",
-            "rows": 20, "sha256": sha256_file(name),
+            "rows": 20, "sha256": sha256_file(name), "dataset": "",
         }
     ]  # fmt: skip
     assert written["splits"] == report.splits
-    assert written["splits"]["val"] == {"rows": 2, "questions": 2, "sha256": sha256_file("out/val.jsonl")}
+    digest = sha256_file("out/val.jsonl")
+    sets = {"": {"rows": 2, "sha256": digest}}
+    assert written["splits"]["val"] == {"rows": 2, "questions": 2, "sha256": digest, "sets": sets}
 
 
 def test_too_many_bad_rows_fail_and_leave_older_splits(raw):
@@ -181,7 +183,7 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("kind", ["jsonl", "json", "csv"])
 def test_memory_does_not_grow_with_the_file(raw, kind):
-    text = "word " * 500  # 2,000 rows are 5 MB, 20,000 are 50 MB
+    text = "word " * 500  # 2,000 rows are 5 MB, 10,000 are 25 MB
 
     def write(rows: int) -> str:
         pairs = [(f"question {i}", f"{text}{i}") for i in range(rows)]
@@ -199,8 +201,8 @@ def test_memory_does_not_grow_with_the_file(raw, kind):
         )  # fmt: skip
         return int(done.stdout) / 1024
 
-    small, large = peak_mib(2_000), peak_mib(20_000)
-    # SQLite's page cache ends at 16 MiB, which the smaller file fills in part; 45 MB of rows would not fit in here.
+    small, large = peak_mib(2_000), peak_mib(10_000)
+    # SQLite's page cache ends at 16 MiB, which the smaller file fills in part; 20 MB of rows would not fit in here.
     assert large - small < 15, f"{small:.0f} MiB -> {large:.0f} MiB"
 
 

@@ -347,6 +347,22 @@ def test_the_hub_is_streamed(monkeypatch):
     assert asked == {"name": "org/name", "config": "main", "split": "test", "streaming": True}
 
 
+def test_a_part_of_a_split_of_the_hub(monkeypatch):
+    asked = []
+
+    class Streamed(list):
+        info = types.SimpleNamespace(splits={"train": types.SimpleNamespace(num_examples=10)})
+
+    def load_dataset(name, config, *, split, streaming):
+        asked.append(split)
+        return Streamed({"question": str(i)} for i in range(10))
+
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
+    (source,), _ = find_sources(["hf:org/name:train[80%:]"])
+    assert [row.source for row in source.read(None)] == ["hf:org/name:train:9", "hf:org/name:train:10"]
+    assert asked == ["train"]
+
+
 def test_a_hub_that_does_not_answer_is_a_clear_error(monkeypatch):
     def load_dataset(*_, **__):
         raise ConnectionError("no route to the hub\nand more")

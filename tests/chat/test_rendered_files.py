@@ -68,6 +68,13 @@ def test_one_pair_an_answer(processed: Path, tmp_path: Path) -> None:
     }
 
 
+def test_the_data_set_goes_along(processed: Path, tmp_path: Path) -> None:
+    write(processed, val=[{**ONE, "dataset": "faq"}])
+    render_splits(processed, tmp_path / "rendered", mistral())
+    assert rows_of(tmp_path / "rendered" / "val.jsonl") == [{**PAIRS[0], "dataset": "faq"}]
+    assert [row.dataset for row in read_split(tmp_path / "rendered" / "val.jsonl").rows] == ["faq"]
+
+
 def test_a_refused_row_leaves_the_old_files(processed: Path, tmp_path: Path) -> None:
     out = tmp_path / "rendered"
     render_splits(processed, out, mistral())

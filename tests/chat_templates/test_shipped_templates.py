@@ -16,6 +16,7 @@ from strategies import conversations
 from sftlib.chat import rendering
 from sftlib.chat.conversation import Conversation, Message
 from sftlib.chat.rendering import Rendered, answer_lead, render_conversation, render_prompt
+from sftlib.chat.shipped import read_head, read_heads
 from sftlib.chat.templates import SHIPPED, ChatTemplate
 from sftlib.errors import DataError
 
@@ -24,6 +25,7 @@ TWO_TURNS = Conversation(
     (Message("user", "Hi"), Message("assistant", "Hello!"), Message("user", "Bye"), Message("assistant", "See\nyou.")),
     "t:2",
 )
+ONE_TURN = Conversation(TWO_TURNS.messages[:2], "t:4")
 EMPTY_SYSTEM = Conversation((Message("system", ""), *TWO_TURNS.messages[:2]), "t:3")
 
 CHATML_SYSTEM = (
@@ -97,6 +99,77 @@ EXPECTED = {
     ),
 }
 
+# What the published template writes for one turn, for two, and with a system message, by hand; None where it refuses.
+# Where that is not what ours writes, the head of the file says so in the words that stand behind it.
+IM_TURN = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello!<|im_end|>\n"
+IM_TURNS = f"{IM_TURN}<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\nSee\nyou.<|im_end|>\n"
+IM_SYSTEM = (
+    "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n2+2?<|im_end|>\n<|im_start|>assistant\n4<|im_end|>\n"
+)
+GEMMA_TURNS = (
+    "<bos><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\nHello!<end_of_turn>\n",
+    "<bos><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\nHello!<end_of_turn>\n"
+    "<start_of_turn>user\nBye<end_of_turn>\n<start_of_turn>model\nSee\nyou.<end_of_turn>\n",
+)
+THINK = "<think>\n\n</think>\n\n"
+PUBLISHED = {
+    "default": (IM_TURN, IM_TURNS, IM_SYSTEM),
+    "chatml": (f"<s>{IM_TURN}", f"<s>{IM_TURNS}", f"<s>{IM_SYSTEM}"),
+    "smollm2": (SMOL + IM_TURN, SMOL + IM_TURNS, IM_SYSTEM),
+    "qwen2.5": (QWEN + IM_TURN, QWEN + IM_TURNS, IM_SYSTEM),
+    "qwen3": (
+        IM_TURN.replace("assistant\n", f"assistant\n{THINK}"),
+        IM_TURNS.replace("See", f"{THINK}See"),
+        IM_SYSTEM.replace("assistant\n", f"assistant\n{THINK}"),
+    ),
+    "llama3": (
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\nHello!<|eot_id|>",
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\nHello!<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\nBye<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\nSee\nyou.<|eot_id|>",
+        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\n2+2?<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n4<|eot_id|>",
+    ),
+    "mistral": (
+        "<s>[INST] Hi[/INST] Hello!</s>",
+        "<s>[INST] Hi[/INST] Hello!</s>[INST] Bye[/INST] See\nyou.</s>",
+        "<s>[INST] 2+2?[/INST] 4</s>",
+    ),
+    "gemma2": (*GEMMA_TURNS, None),
+    "gemma3": (
+        *GEMMA_TURNS,
+        "<bos><start_of_turn>user\nBe brief.\n\n2+2?<end_of_turn>\n<start_of_turn>model\n4<end_of_turn>\n",
+    ),
+    "phi3": (
+        "<|user|>\nHi<|end|>\n<|assistant|>\nHello!<|end|>\n<|endoftext|>",
+        "<|user|>\nHi<|end|>\n<|assistant|>\nHello!<|end|>\n<|user|>\nBye<|end|>\n<|assistant|>\nSee\nyou.<|end|>\n"
+        "<|endoftext|>",
+        "<|system|>\nBe brief.<|end|>\n<|user|>\n2+2?<|end|>\n<|assistant|>\n4<|end|>\n<|endoftext|>",
+    ),
+    "phi4": (
+        "<|im_start|>user<|im_sep|>Hi<|im_end|><|im_start|>assistant<|im_sep|>Hello!<|im_end|>",
+        "<|im_start|>user<|im_sep|>Hi<|im_end|><|im_start|>assistant<|im_sep|>Hello!<|im_end|>"
+        "<|im_start|>user<|im_sep|>Bye<|im_end|><|im_start|>assistant<|im_sep|>See\nyou.<|im_end|>",
+        "<|im_start|>system<|im_sep|>Be brief.<|im_end|><|im_start|>user<|im_sep|>2+2?<|im_end|>"
+        "<|im_start|>assistant<|im_sep|>4<|im_end|>",
+    ),
+    "deepseek": (
+        "<｜begin▁of▁sentence｜><｜User｜>Hi<｜Assistant｜>Hello!<｜end▁of▁sentence｜>",
+        "<｜begin▁of▁sentence｜><｜User｜>Hi<｜Assistant｜>Hello!<｜end▁of▁sentence｜>"
+        "<｜User｜>Bye<｜Assistant｜>See\nyou.<｜end▁of▁sentence｜>",
+        "<｜begin▁of▁sentence｜>Be brief.<｜User｜>2+2?<｜Assistant｜>4<｜end▁of▁sentence｜>",
+    ),
+}
+DECLARED = {  # where ours is another text, and the words of the head that say it
+    ("qwen3", 1): "every answer of a conversation has that block, the published template only the last one",
+    ("mistral", 2): "it is missing from the text of an answered conversation",
+    ("gemma2", 2): "the published template refuses a system message",
+    **{("phi3", case): "the published template ends the whole text with <|endoftext|>" for case in range(3)},
+}
+
 ALL = pytest.mark.parametrize("name", sorted(FAMILIES))
 
 
@@ -122,15 +195,46 @@ def without_tags(name: str) -> ChatTemplate:
 
 def test_every_shipped_template_is_tested() -> None:
     files = {file.stem for file in SHIPPED.glob("*.jinja")}
-    assert files == set(FAMILIES) == set(EXPECTED)
+    assert files == set(FAMILIES) == set(EXPECTED) == set(PUBLISHED)
 
 
 @ALL
-def test_header_names_source_and_differences(name: str) -> None:
-    header = (SHIPPED / f"{name}.jinja").read_text(encoding="utf-8").partition("-#}")[0]
-    assert header.startswith("{#- ")
-    assert "Source: " in header
-    assert "Differences: " in header
+def test_header_names_models_source_and_differences(name: str) -> None:
+    text = (SHIPPED / f"{name}.jinja").read_text(encoding="utf-8")
+    head = read_head(SHIPPED / f"{name}.jinja")
+    assert head.name == name
+    assert re.search(r"\b[\w.-]+/[\w.-]+\b", head.source) or head.source.startswith("the ChatML format (OpenAI, 2023")
+    for part in (head.models, head.source, head.differences):
+        assert part.endswith(".")
+        assert part in " ".join(text.partition("-#}")[0].split())
+    assert [one.name for one in read_heads()] == sorted(FAMILIES)
+
+
+@ALL
+@pytest.mark.parametrize("case", range(3))
+def test_the_text_is_that_of_the_published_template_or_the_head_says_why_not(name: str, case: int) -> None:
+    conversation = (ONE_TURN, TWO_TURNS, WITH_SYSTEM)[case]
+    ours = render_conversation(conversation, shipped(name)).text
+    declared = DECLARED.get((name, case))
+    assert (ours == PUBLISHED[name][case]) is (declared is None)
+    if declared is not None:
+        assert declared in " ".join(read_head(SHIPPED / f"{name}.jinja")[2:])
+
+
+@ALL
+def test_a_text_has_one_bos_and_ends_each_answer_with_the_end_of_turn(name: str) -> None:
+    family = FAMILIES[name]
+    for conversation in (ONE_TURN, TWO_TURNS, WITH_SYSTEM, EMPTY_SYSTEM):
+        rendered = render_conversation(conversation, shipped(name))
+        bos = family.tokens.get("bos_token")
+        if bos and bos != "<|im_start|>":  # SmolLM2's BOS is the marker that opens every turn
+            assert rendered.text.startswith(bos)
+            assert rendered.text.count(bos) == 1
+        answers = [message for message in conversation.messages if message.role == "assistant"]
+        assert len(rendered.spans) == len(answers)
+        for start, end in rendered.spans:
+            assert rendered.text[start:end].endswith(family.end)
+            assert rendered.text[start:end].count(family.end) == 1
 
 
 @ALL

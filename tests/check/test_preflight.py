@@ -71,7 +71,8 @@ def test_what_is_right_passes_in_a_line_each(project: Path, capsys) -> None:
     out = capsys.readouterr().out
     said = re.findall(r"^ok       ([a-z ]+): ", out, re.M)
     assert said == [
-        "config", "versions", "train split", "val split", "test split", "leaks", "settings", "device", "model", "mask",
+        "config", "versions", "train split", "val split", "test split", "rows", "leaks", "settings", "device", "model",
+        "mask",
         "lengths", "end of turn", "memory", "disk", "learning",
     ]  # fmt: skip
     assert "«Step 1: add them." in out
@@ -91,8 +92,8 @@ def test_what_is_right_passes_in_a_line_each(project: Path, capsys) -> None:
         (["tuning.lora.target_modules=[nothing_like_it]"], 2, "E200"),
         (["model.name=no/such/model"], 6, "E600"),
         (["model.max_seq_len=8"], 3, "E305"),
-        (["model.max_seq_len=8", "data.truncation=end"], 3, "E306"),
-        (["model.max_seq_len=20", "data.truncation=end"], 6, "E603"),  # of every answer a part, and no end
+        (["model.max_seq_len=8", "data.truncation=truncate"], 3, "E306"),
+        (["model.max_seq_len=20", "data.truncation=truncate"], 6, "E603"),  # of every answer a part, and no end
         (["tuning.mode=qlora", "tuning.backend=unsloth", "tuning.backend_fallback=false"], 4, "E406"),
         (["train.learning_rate=1e-9"], 7, "E705"),
     ],

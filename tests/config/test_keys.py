@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sftlib.config import Config
+from sftlib.config import Config, DatasetSection
 from sftlib.config.keys import keys, owner, sections
 
 STEP = {int: 1, float: 1e-6}
@@ -14,13 +14,16 @@ def test_every_leaf_and_every_section_is_there_in_the_order_of_the_schema():
     def leaves(prefix: str, values: dict) -> list[str]:
         names = []
         for name, value in values.items():
-            inside = isinstance(value, dict) and name != "columns"
+            inside = isinstance(value, dict) and name not in ("columns", "datasets")
             names += leaves(f"{prefix}{name}.", value) if inside else [prefix + name]
+            if name == "datasets":
+                names += leaves("data.datasets.*.", DatasetSection().model_dump())
         return names
 
     assert list(keys()) == leaves("", Config().model_dump())
     assert list(sections()) == [
-        "", "model", "tuning", "tuning.lora", "data", "data.split", "data.style", "train", "logging", "eval", "infer",
+        "", "model", "tuning", "tuning.lora", "data", "data.datasets.*", "data.mixing", "data.split", "data.style",
+        "train", "logging", "eval", "infer",
     ]  # fmt: skip
 
 
@@ -41,6 +44,8 @@ def test_every_key_is_documented():
         ("train.eval_strategy", "`no`, `steps` or `epoch`"),
         ("train.max_steps", "a whole number (1 or more) or null"),
         ("data.raw_path", "a text or a list of texts"),
+        ("data.datasets", "a section of named sections"),
+        ("data.datasets.*.weight", "a number (above 0) or null"),
         ("data.columns", "a section of `name: text` lines"),
         ("logging.backend", "`tensorboard`, `wandb`, `none` or a list of `tensorboard` and `wandb`"),
         ("seed", "a whole number (0 or more, below 4294967296)"),
@@ -75,6 +80,7 @@ def test_the_key_that_a_name_belongs_to():
     assert owner("data.columns.user") == "data.columns"
     assert owner("train.optim") == "train.optim"
     assert owner("train") is None
+    assert owner("data.datasets.faq.columns.user") == "data.datasets.faq.columns"
 
 
 def test_the_brief_words_say_nothing_twice():

@@ -208,6 +208,20 @@ def test_an_encoder_decoder_has_a_length_of_its_own_for_answers_and_no_float16(d
     assert (model.type, model.max_target_len) == ("seq2seq", 64)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("truncation", "split"), ("truncation", "truncate_turns"), ("loss_on", "all")]
+)
+def test_an_encoder_decoder_has_two_texts(desk, key, value):
+    pairs = "model: {type: seq2seq}\n"
+    assert f"`data.{key}` is `{value}`, and `model.type` is `seq2seq`" in desk.refuse(
+        f"{pairs}data: {{{key}: {value}}}"
+    )
+    one = f"data: {{datasets: {{faq: {{path: x, {key}: {value}}}}}}}"
+    assert f"`data.datasets.faq.{key}` is `{value}`" in desk.refuse(pairs + one)
+    desk.load(f"data: {{{key}: {value}}}")
+    desk.load(f"{pairs}data: {{truncation: truncate, loss_on: last}}")
+
+
 def test_a_regular_expression_is_tried(desk):
     assert "`eval.regex` is no regular expression: " in desk.refuse("eval: {regex: '(a'}")
     assert desk.load(r"eval: {regex: '\d+'}").eval.regex == r"\d+"

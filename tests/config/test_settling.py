@@ -89,6 +89,7 @@ def test_nothing_else_changes():
         ("infer.top_p=0.9", "infer.top_p 0.9 has no effect: infer.temperature is 0, which is greedy."),
         ("infer.top_k=40", "infer.top_k 40 has no effect: infer.temperature is 0, which is greedy."),
         ("train.lr_scheduler_type=constant", "train.warmup_ratio 0.03 has no effect"),
+        ("data.truncation_side=start", "data.truncation_side start has no effect: data.truncation is drop"),
     ],
 )
 def test_a_setting_without_effect_is_said(desk, override, said):
@@ -101,6 +102,7 @@ def test_settings_with_effect_are_not(desk):
     assert unheeded(Config()) == []
     assert unheeded(desk.load("", "infer.top_p=0.9", "infer.top_k=5", "infer.temperature=0.7")) == []
     assert unheeded(desk.load("", "train.lr_scheduler_type=constant", "train.warmup_ratio=0")) == []
+    assert unheeded(desk.load("", "data.truncation_side=start", "data.truncation=truncate")) == []
 
 
 def test_what_was_settled_is_told_key_by_key():

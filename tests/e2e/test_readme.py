@@ -53,7 +53,9 @@ def test_the_first_command_leaves_a_measured_and_merged_model(project: Project):
 
 
 def test_the_config_that_is_shown_is_a_config(tmp_path: Path):
-    (shown,) = re.findall(r"^```yaml\n(.*?)^```", README, re.M | re.S)
+    sets, shown = re.findall(r"^```yaml\n(.*?)^```", README, re.M | re.S)
+    recipe = yaml.safe_load((ROOT / "configs" / "recipes" / "two_data_sets.yaml").read_text(encoding="utf-8"))
+    assert yaml.safe_load(sets)["data"]["datasets"] == recipe["data"]["datasets"]
     assert yaml.safe_load(shown)["include"] == "configs/config_base.yaml"
     mine = tmp_path / "mine.yaml"
     mine.write_text(shown.replace("configs/", f"{ROOT}/configs/"), encoding="utf-8")

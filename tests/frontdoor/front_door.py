@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 STEERING = ("CONFIG", "SET", "MODEL", "RUN", "RAW", "DATA", "STYLE", "VENV", "PYTHON", "INSTALLER", "EXTRAS",
-            "ROWS", "ROUNDS", "PEERS", "PEER_VENVS")  # fmt: skip
+            "ROWS", "ROUNDS", "PEERS", "PEER_VENVS", "NAME", "FROM", "IN", "OUT", "DEVICES", "FORCE")  # fmt: skip
 
 
 def clean_environment() -> dict[str, str]:

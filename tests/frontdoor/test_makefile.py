@@ -13,6 +13,26 @@ BASE = "--config configs/config_base.yaml"
 # target (and variables) -> what it runs, in order; {python} is the environment's
 LINES = {
     "download-model MODEL=org/name": [f"{{python}} scripts/download_model.py {BASE} --set 'model.name=org/name'"],
+    "init NAME=my-project": ["{python} scripts/init_project.py 'my-project'"],
+    "convert-config FROM=axolotl IN='my x.yml' OUT=configs/y.yaml": [
+        "{python} scripts/convert_config.py --from 'axolotl' --in 'my x.yml' --out 'configs/y.yaml'"
+    ],
+    "convert-config FROM=llamafactory IN=x.yml OUT=y.yaml DEVICES=4 FORCE=1": [
+        "{python} scripts/convert_config.py --from 'llamafactory' --in 'x.yml' --out 'y.yaml' --devices '4' --force"
+    ],
+    "templates": [f"{{python}} scripts/templates.py {BASE}"],
+    "templates MODEL=org/name": [f"{{python}} scripts/templates.py {BASE} --set 'model.name=org/name'"],
+    "augment RAW=a.csv OUT=b.jsonl PERSONA='You teach.' OPTIONS='--structure --copies 2' SYSTEM=@s.txt": [
+        f"{{python}} scripts/augment.py 'a.csv' --out 'b.jsonl' {BASE} --system '@s.txt' --persona 'You teach.' "
+        "'--structure' '--copies' '2'"
+    ],
+    "augment OUT=b.jsonl ENDPOINT=http://x/v1 MODEL=m STYLE='Be brief.'": [
+        f"{{python}} scripts/augment.py --out 'b.jsonl' {BASE} --set 'model.name=m' --endpoint 'http://x/v1' "
+        "--model 'm' --instruction 'Be brief.'"
+    ],
+    "mix FILES='a.jsonl:2 b.jsonl:1' OUT=c.jsonl ROWS=9 OPTIONS='--dedupe near'": [
+        f"{{python}} scripts/mix.py 'a.jsonl:2' 'b.jsonl:1' --out 'c.jsonl' {BASE} --rows '9' '--dedupe' 'near'"
+    ],
     "process": [f"{{python}} scripts/process_data.py {BASE}"],
     "process RAW=a.csv": [f"{{python}} scripts/process_data.py {BASE} --raw_path 'a.csv'"],
     "style STYLE='Be brief.'": [f"{{python}} scripts/style_prompt.py {BASE} --style 'Be brief.'"],
@@ -26,6 +46,15 @@ LINES = {
         f"{{python}} scripts/process_data.py {BASE}",
         f"{{python}} scripts/style_prompt.py {BASE} --style 'Be brief.'",
         f"{{python}} scripts/render_template.py {BASE} --from styled",
+    ],
+    "prepare": [f"{{python}} scripts/prepare.py {BASE}"],
+    "prepare CONFIG=mine/train.yaml DRY_RUN=1": ["{python} scripts/prepare.py --config 'mine/train.yaml' --dry-run"],
+    "prepare DEBUG=2": [f"{{python}} scripts/prepare.py {BASE} --debug '2'"],
+    "analyze": [f"{{python}} scripts/analyze.py {BASE}"],
+    "analyze FAIL_ON=leaks,private NO_TOKENS=1 DATA=styled": [
+        f"{{python}} scripts/analyze.py {BASE} --set data.train_path=data/processed_with_style/train.jsonl "
+        "--set data.val_path=data/processed_with_style/val.jsonl "
+        "--set data.test_path=data/processed_with_style/test.jsonl --fail-on 'leaks,private' --no-tokens"
     ],
     "check": [f"{{python}} scripts/check.py {BASE}"],
     "rehearse": [f"{{python}} scripts/rehearse.py {BASE}"],
@@ -90,20 +119,33 @@ LINES = {
         f"{{python}} scripts/infer.py {BASE} --adapter 'adapters/last' --mode interactive"
     ],
     "merge RUN=first": [
-        f"{{python}} scripts/merge_lora.py {BASE} --adapters outputs/first/adapter --out outputs/first/merged "
-        "--dtype fp16"
+        f"{{python}} scripts/merge_lora.py {BASE} --run 'first' --dtype fp16"
     ],
     "merge ADAPTER='my a' OUTPUT=there": [
         f"{{python}} scripts/merge_lora.py {BASE} --adapters 'my a' --out 'there' --dtype fp16"
     ],
     "merge-bf16 RUN=first": [
-        f"{{python}} scripts/merge_lora.py {BASE} --adapters outputs/first/adapter --out outputs/first/merged-bf16 "
-        "--dtype bf16"
+        f"{{python}} scripts/merge_lora.py {BASE} --run 'first' --dtype bf16"
+    ],
+    "merge CONFIG=my-project/train.yaml": [
+        "{python} scripts/merge_lora.py --config 'my-project/train.yaml' --dtype fp16"
     ],
     "merge-test RUN=none-of-this-name": [
-        f"{{python}} scripts/merge_lora.py {BASE} --out outputs/none-of-this-name/merged --test"
+        f"{{python}} scripts/merge_lora.py {BASE} --run 'none-of-this-name' --test"
+    ],
+    "why ROW=faq.jsonl:17": [f"{{python}} scripts/why.py {BASE} --row 'faq.jsonl:17'"],
+    "why RUN=first DATA=rendered": [
+        f"{{python}} scripts/why.py {BASE} --set data.train_path=data/rendered/train.jsonl "
+        "--set data.val_path=data/rendered/val.jsonl --set data.test_path=data/rendered/test.jsonl --run 'first'"
+    ],
+    "blocklist": [f"{{python}} scripts/why.py {BASE} --blocklist"],
+    "blocklist RUN=first ROW=a.csv:2 OUT='my list.txt'": [
+        f"{{python}} scripts/why.py {BASE} --blocklist --row 'a.csv:2' --run 'first' --out 'my list.txt'"
     ],
     "tensorboard": ["{python} scripts/tensorboard_server.py start --port 6006"],
+    "tensorboard CONFIG=my-project/train.yaml": [
+        "{python} scripts/tensorboard_server.py start --port 6006 --config 'my-project/train.yaml'"
+    ],
     "tb-stop": ["{python} scripts/tensorboard_server.py stop"],
     "tb-clean": ["{python} scripts/tensorboard_server.py clean"],
     "tb-open": ["{python} scripts/tensorboard_server.py open"],
@@ -124,13 +166,15 @@ LINES = {
     "fuzz CASE=data:137": ["CASE='data:137' OMP_NUM_THREADS=1 {python} -m pytest -q tests/fuzz"],
 }  # fmt: skip
 PROMISED = [
-    "help", "install", "setup-dirs", "process", "style", "render", "full-pipeline", "check", "train",
+    "help", "install", "setup-dirs", "augment", "mix", "process", "style", "render", "full-pipeline", "prepare",
+    "check", "train",
     "train-bnb", "train-unsloth", "train-with-tb", "train-bnb-tb", "train-unsloth-tb", "stop", "eval",
     "eval-val",
     "eval-test", "eval-quick", "eval-full", "infer", "infer-batch", "infer-interactive", "download-model",
     "merge", "merge-bf16", "merge-test", "tensorboard", "tb-stop", "tb-clean", "tb-open", "clean", "lint",
     "test", "fuzz", "rehearse", "estimate", "estimate-verify", "install-unsloth", "verify-unsloth",
-    "bench", "bench-peers", "profile",
+    "bench", "bench-peers", "profile", "init", "convert-config", "templates", "why", "blocklist",
+    "analyze",
 ]  # fmt: skip
 
 
@@ -144,21 +188,6 @@ def test_a_target_is_its_line(venv: Path, call: str) -> None:
     done = run("make", f"VENV={venv}", "-n", *shlex.split(call))
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [line.format(python=f"{venv}/bin/python") for line in LINES[call]]
-
-
-def test_what_is_merged_without_a_name_is_the_newest_run(venv: Path, tmp_path: Path) -> None:
-    (tmp_path / "Makefile").symlink_to(ROOT / "Makefile")
-    for name in ("requirements.txt", "scripts"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    arguments = ("make", "-n", f"VENV={venv}")
-    line = run(*arguments, "merge", folder=tmp_path).stdout
-    assert "--adapters adapters/last --out outputs/merged " in line  # the script then says that there is none
-    (tmp_path / "outputs" / "r2" / "merged-bf16").mkdir(parents=True)
-    (tmp_path / "adapters").mkdir()
-    (tmp_path / "adapters" / "last").symlink_to("../outputs/r2/adapter")
-    line = run(*arguments, "merge", folder=tmp_path).stdout
-    assert "--adapters adapters/last --out outputs/r2/merged " in line
-    assert "--out outputs/r2/merged-bf16 --test" in run(*arguments, "merge-test", folder=tmp_path).stdout
 
 
 def test_help_lists_exactly_what_is_promised() -> None:

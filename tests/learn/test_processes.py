@@ -22,9 +22,11 @@ from sftlib.learn import processes, sharding
 from sftlib.learn.budget import Budget
 from sftlib.learn.guards import BrokenSteps, SilentTensors, refuse_non_finite_weights
 from sftlib.learn.order import StepSampler, WithBlank
+from sftlib.learn.row_losses import RowLosses
 from sftlib.learn.stopping import Stopper
 from sftlib.learn.tally import Tally
 from sftlib.run.folder import RunFolder
+from sftlib.run.journal import entries
 from sftlib.run.launch import Launch, find_launch
 
 ARGS = SimpleNamespace(eval_strategy="no", save_strategy="no")
@@ -124,6 +126,34 @@ def test_a_loss_that_one_process_sees_broken_is_left_out_by_both(tmp_path: Path)
     lines = (tmp_path / "run" / "non_finite.jsonl").read_text().splitlines()
     assert len(lines) == 3  # one writes, the row of the other
     assert '"source": "raw.jsonl:1"' in lines[0]
+
+
+def test_the_rows_of_both_are_one_step_and_a_spike_of_both(tmp_path: Path):
+    def train(rank: int) -> tuple:
+        told = RowLosses(run_in(tmp_path), decode=lambda ids: f"text of {ids[0]}")
+        state = TrainerState(is_world_process_zero=not rank)
+        told.on_train_begin(ARGS, state, TrainerControl())
+        for step in range(1, 19):
+            state.global_step = step - 1
+            told.on_step_begin(ARGS, state, TrainerControl())
+            inputs = {
+                "sources": [f"raw.jsonl:{rank}", ""], "input_ids": torch.tensor([[rank], [9]]),
+                "attention_mask": torch.ones(2, 1),
+            }  # fmt: skip
+            corrupt = -8.0 * rank if step == 18 else 0.0  # of the second process
+            told.count(inputs, torch.tensor([-1.0 + corrupt, -1.0 + corrupt]), torch.tensor([0, 0]))
+            told.grad_norm = 0.5
+            told.on_pre_optimizer_step(ARGS, state, TrainerControl())
+        return len(told._watch._before["loss"]), told._watch._before["loss"][-1]
+
+    assert in_both(train) == [(18, 5.0), (18, 5.0)]
+    lines = list(entries(tmp_path / "run" / "seen.jsonl"))
+    assert [line["step"] for line in lines] == list(range(1, 19))
+    assert lines[-1]["rows"] == [["raw.jsonl:0", 1.0, 2], ["raw.jsonl:1", 9.0, 2]]
+    [spike] = entries(tmp_path / "run" / "spikes.jsonl")
+    assert [(row["source"], row["blamed"], row["text"]) for row in spike["rows"]] == [
+        ("raw.jsonl:1", True, "text of 1"), ("raw.jsonl:0", False, "text of 0"),
+    ]  # fmt: skip
 
 
 def test_weights_that_are_broken_in_one_shard_are_refused_by_both():

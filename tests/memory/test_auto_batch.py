@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny_project import call, make_processed_project
 
-from sftlib import build, build_batch, build_estimate, build_training
+from sftlib import build, build_batch, build_estimate, build_examples, build_training
 from sftlib.config import load_config
 from sftlib.errors import ModelError
 from sftlib.files import read_json
@@ -110,7 +110,7 @@ def test_a_machine_with_less_memory_takes_less(monkeypatch):
 def prepared(*settings: str):
     config = build.settle(load_config("config.yaml", settings))
     text = build.load_text(config)
-    return config, text, build.prepare(config, text, {"train": Path("data/processed/train.jsonl")})
+    return config, text, build_examples.prepare(config, text, {"train": Path("data/processed/train.jsonl")})
 
 
 def test_nothing_fits_is_an_exit_code_and_advice(monkeypatch, capsys):

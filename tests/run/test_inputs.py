@@ -10,7 +10,7 @@ from sftlib.config import DataSection
 from sftlib.errors import DataError, ModelError
 from sftlib.files import point_link, write_json
 from sftlib.run import RunFolder
-from sftlib.run.inputs import TunedFolder, find_split, find_tuned
+from sftlib.run.inputs import TunedFolder, find_merged, find_split, find_tuned, place_for_merged
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +59,33 @@ def test_the_newest_a_named_one_or_a_folder():
     assert find_tuned(Path("outputs")).run.name == "old"
     write_json(Path("elsewhere/config.json"), {})
     assert find_tuned(Path("outputs"), adapter="elsewhere") == TunedFolder(Path("elsewhere"), None)
+
+
+def test_the_newest_run_of_another_folder_is_not_taken():
+    """A project has its own train.output_dir; adapters/last points at the newest run of all."""
+    run = finished("new", "2026-01-02T00:00:00")
+    point_link("adapters/last", run.adapter)
+    with pytest.raises(ModelError, match="No run is finished yet"):
+        find_tuned(Path("my-project/output"))
+
+
+def test_a_merged_model_lies_in_the_folder_of_its_run():
+    old, new = finished("old", "2026-01-01T00:00:00"), finished("new", "2026-01-02T00:00:00")
+    outputs = Path("outputs")
+    assert place_for_merged(outputs, find_tuned(outputs), "fp16") == Path("outputs/new/merged")
+    assert place_for_merged(outputs, find_tuned(outputs, run="old"), "bf16") == Path("outputs/old/merged-bf16")
+    write_json(Path("elsewhere/adapter_config.json"), {})
+    foreign = find_tuned(outputs, adapter="elsewhere")
+    assert place_for_merged(outputs, foreign, "fp16") == Path("outputs/merged")
+    with pytest.raises(ModelError) as caught:
+        find_merged(outputs)
+    assert caught.value.cure == "make merge"
+    write_json(new.path / "merged-bf16/config.json", {})
+    assert find_merged(outputs) == Path("outputs/new/merged-bf16")
+    write_json(new.path / "merged/config.json", {})
+    assert find_merged(outputs) == Path("outputs/new/merged")
+    write_json(old.path / "merged-bf16/config.json", {})
+    assert find_merged(outputs, "old") == Path("outputs/old/merged-bf16")
 
 
 def test_a_missing_or_empty_folder_never_falls_back():

@@ -82,7 +82,8 @@ def change(key: str, value: Any) -> list[str]:
         ("seed", 1), ("train.epochs", 4.0), ("train.learning_rate", 1e-3), ("train.batch_size", 2),
         ("train.eval_steps", 9), ("train.warmup_ratio", 0.5), ("train.optim", "adafactor"), ("tuning.mode", "full"),
         ("tuning.lora.r", 4), ("tuning.lora.target_modules", ["q_proj"]), ("model.max_seq_len", 99),
-        ("model.attn_implementation", "eager"), ("data.truncation", "end"),
+        ("model.attn_implementation", "eager"), ("data.truncation", "split"), ("data.truncation_side", "start"),
+        ("data.loss_on", "last"),
     ],
 )  # fmt: skip
 def test_settings_that_shape_the_weights_count(key: str, value: Any) -> None:

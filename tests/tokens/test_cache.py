@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from sftlib.tokens import cache
-from sftlib.tokens.cache import CacheKey, cached_examples, code_version, tokenizer_digest
+from sftlib.tokens import cache, identity
+from sftlib.tokens.cache import CacheKey, cached_examples
 from sftlib.tokens.columns import Columns, in_columns
 from sftlib.tokens.examples import Example
+from sftlib.tokens.identity import code_version, tokenizer_digest
 from sftlib.tokens.remarks import Remarks
 
-KEY = CacheKey(rows="r", template="t", tokenizer="k", truncation="drop/1024")
+KEY = CacheKey(rows="r", template="t", tokenizer="k", options="drop/1024")
 EXAMPLES = [
     Example([1, 2, 3], [-100, 2, 3], "a:1"),
     Example([], [], "空:2", is_complete=False),
@@ -57,25 +58,25 @@ def test_characters_do_not_wander_between_the_parts() -> None:
 
 
 def test_changed_code_makes_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in cache.CODE:
+    for name in identity.CODE:
         copy = tmp_path / "code" / name
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes((cache.ROOMS / name).read_bytes())
-    monkeypatch.setattr(cache, "ROOMS", tmp_path / "code")
+        copy.write_bytes((identity.ROOMS / name).read_bytes())
+    monkeypatch.setattr(identity, "ROOMS", tmp_path / "code")
     versions = []
-    for name in (None, *cache.CODE):
+    for name in (None, *identity.CODE):
         if name:
             (tmp_path / "code" / name).write_bytes((tmp_path / "code" / name).read_bytes() + b"\n")
         code_version.cache_clear()
         versions.append(KEY.digest())
     code_version.cache_clear()
-    assert len(set(versions)) == len(cache.CODE) + 1
+    assert len(set(versions)) == len(identity.CODE) + 1
 
 
-@pytest.mark.parametrize("name", cache.CALLED)
+@pytest.mark.parametrize("name", identity.CALLED)
 def test_another_version_of_a_library_makes_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    digest, version = KEY.digest(), cache.version
-    monkeypatch.setattr(cache, "version", lambda called: version(called) + (".1" if called == name else ""))
+    digest, version = KEY.digest(), identity.version
+    monkeypatch.setattr(identity, "version", lambda called: version(called) + (".1" if called == name else ""))
     code_version.cache_clear()
     other = KEY.digest()
     code_version.cache_clear()
@@ -86,12 +87,12 @@ def test_every_tokenizer_file_counts(tmp_path: Path, tiny_model: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((tiny_model / name).read_bytes())
     digests = {tokenizer_digest(tmp_path)}
-    for name in cache.TOKENIZER_FILES:
+    for name in identity.TOKENIZER_FILES:
         with open(tmp_path / name, "a") as file:
             file.write(" ")
         digests.add(tokenizer_digest(tmp_path))
     (tmp_path / "model.safetensors").write_text("not a part of the tokenizer")
-    assert len(digests) == len(cache.TOKENIZER_FILES) + 1
+    assert len(digests) == len(identity.TOKENIZER_FILES) + 1
     assert tokenizer_digest(tmp_path) in digests
 
 
@@ -117,7 +118,16 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_old_files_go(tmp_path: Path) -> None:
+def test_files_of_many_data_sets_stay_while_they_are_small(tmp_path: Path) -> None:
+    keys = [dataclasses.replace(KEY, rows=str(number)) for number in range(4 * cache.KEPT)]
+    for age, key in enumerate(keys):
+        cached_examples(tmp_path, key, Maker(EXAMPLES))
+        os.utime(tmp_path / f"{key.digest()}.arrow", (age, age))
+    assert len(list(tmp_path.iterdir())) == len(keys)
+
+
+def test_old_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "KEPT_BYTES", 0)
     maker = Maker(EXAMPLES)
     keys = [dataclasses.replace(KEY, rows=str(number)) for number in range(cache.KEPT + 2)]
     for age, key in enumerate(keys[:-1]):
@@ -144,6 +154,7 @@ def test_what_earlier_versions_and_killed_writes_left_goes(tmp_path: Path) -> No
 
 def test_files_that_others_delete_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process sweeps the same folder, at the worst moments."""
+    monkeypatch.setattr(cache, "KEPT_BYTES", 0)
     maker = Maker(EXAMPLES)
     keys = [dataclasses.replace(KEY, rows=str(number)) for number in range(cache.KEPT + 3)]
     for age, key in enumerate(keys[:-1]):

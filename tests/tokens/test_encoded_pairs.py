@@ -16,6 +16,7 @@ from sftlib.tokens.cache import CacheKey, cached_examples
 from sftlib.tokens.collate import collate
 from sftlib.tokens.columns import in_columns
 from sftlib.tokens.examples import Example
+from sftlib.tokens.length import LengthPolicy
 from sftlib.tokens.pairs import apply_pair_length_policy, encode_pairs
 from sftlib.tokens.remarks import Remarks
 from sftlib.tokens.table import ExampleTable
@@ -87,7 +88,7 @@ ROWS = [example(4, 3, "a:1"), example(9, 3, "a:2"), example(4, 8, "a:3"), exampl
 
 
 def test_drop_leaves_out_what_is_too_long_on_either_side() -> None:
-    kept, report = apply_pair_length_policy(ExampleTable.of(ROWS), 6, 5, "drop")
+    kept, report = apply_pair_length_policy(ExampleTable.of(ROWS), LengthPolicy(6, "drop", max_target_len=5))
     assert [one.source for one in kept] == ["a:1"]
     assert (report.rows, report.rows_kept, report.rows_dropped, report.rows_cut) == (4, 1, 3, 0)
     assert (report.tokens_lost, report.supervised_tokens_lost) == (13 + 13 + 18, 3 + 8 + 8)
@@ -99,7 +100,7 @@ def test_drop_leaves_out_what_is_too_long_on_either_side() -> None:
 
 
 def test_end_keeps_the_end_of_an_input_and_teaches_no_end_to_a_cut_answer() -> None:
-    kept, report = apply_pair_length_policy(ExampleTable.of(ROWS), 6, 5, "end")
+    kept, report = apply_pair_length_policy(ExampleTable.of(ROWS), LengthPolicy(6, "truncate", max_target_len=5))
     assert [one.source for one in kept] == ["a:1", "a:2", "a:3", "a:4"]
     assert kept[0] == ROWS[0]
     cut = kept[3]
@@ -112,9 +113,23 @@ def test_end_keeps_the_end_of_an_input_and_teaches_no_end_to_a_cut_answer() -> N
     assert kept.supervised.tolist() == [one.supervised for one in kept]
 
 
+def test_start_cuts_the_beginning_of_an_input_and_the_end_of_an_answer() -> None:
+    limits = LengthPolicy(6, "truncate", "start", max_target_len=5)
+    kept, report = apply_pair_length_policy(ExampleTable.of(ROWS), limits)
+    assert kept[1].input_ids == [13, 14, 15, 16, 17, EOS, START, 50, 51, EOS]
+    assert kept[3].input_ids == [13, 14, 15, 16, 17, EOS, START, 50, 51, 52, 53, 54]
+    assert kept.lengths.tolist() == [len(one.input_ids) for one in kept]
+    assert report.losses() == [
+        "2 of 4 rows are with an input longer than 6 tokens (model.max_seq_len), and cut at the start: a:2, a:4.",
+        "2 of 4 rows are with an answer longer than 5 tokens (model.max_target_len), and cut at the end: a:3, a:4.",
+    ]
+
+
 def test_an_answer_without_a_token_is_counted() -> None:
     empty = Example([10, EOS, START], [-100] * 3, "a:5", decoder_at=2)
-    kept, report = apply_pair_length_policy(ExampleTable.of([empty, ROWS[0]]), 6, 5, "drop")
+    kept, report = apply_pair_length_policy(
+        ExampleTable.of([empty, ROWS[0]]), LengthPolicy(6, "drop", max_target_len=5)
+    )
     assert (len(kept), report.rows_without_supervision) == (1, 1)
 
 
@@ -130,7 +145,7 @@ def test_what_a_t5_cannot_spell_is_said(tokenizer, monkeypatch: pytest.MonkeyPat
         replace(one, source=row.source) for one, row in zip(encode_pairs(pairs, tokenizer, START), rows, strict=True)
     ]
     assert list(remarks.watch_examples(examples, tokenizer.unk_token_id)) == examples
-    remarks.say("train", encoded=0)
+    remarks.say("train")
     assert said == [
         "1 answers of the train split hold characters that this tokenizer does not know, learnt as <unk>, such as a:0.",
         "1 answers of the train split hold line breaks, which this tokenizer turns into blanks, such as a:1.",

@@ -51,6 +51,23 @@ def test_by_hand() -> None:
     assert (example.source, example.is_complete, example.supervised) == ("t:1", True, 5)
 
 
+def test_prompts_too_by_hand() -> None:
+    """Everything from a place on through the last end-of-turn, but a marker that somebody wrote into an answer."""
+    tokenizer = words("?", "q", ">", "a", "b", special=(END,))
+    text = "q|>|a</s>b</s>q|>|b</s>|q"
+    spans = ((4, 14), (18, 23))
+    assert [text[start:end] for start, end in spans] == ["a</s>b</s>", "b</s>"]
+    whole = Rendered(text, spans, "t:1", taught_from=0)
+    (example,) = encode([whole], tokenizer)
+    assert example.input_ids == [1, 2, 3, 5, 4, 5, 1, 2, 4, 5, 1]
+    assert example.labels == [-100, 2, 3, -100, 4, 5, 1, 2, 4, 5, -100]
+    assert (example.stray_ends, example.straddling) == (1, 0)
+    (later,) = encode([Rendered(text, spans, "t:1", taught_from=4)], tokenizer)
+    assert later.labels == [-100, -100, 3, -100, 4, 5, 1, 2, 4, 5, -100]
+    (nothing,) = encode([Rendered(text, (), "t:1", taught_from=0)], tokenizer)
+    assert nothing.supervised == 0
+
+
 def test_nothing_is_added_and_the_first_token_is_never_trained() -> None:
     tokenizer = words("?", "a", special=(AddedToken("<s>", special=True), END))
     tokenizer._tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 2)])
@@ -142,31 +159,38 @@ def walked(rendered: Rendered, tokenizer: PreTrainedTokenizerFast) -> Example:
     encoded = tokenizer(rendered.text, add_special_tokens=False, return_offsets_mapping=True)
     ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
     special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    labels, straddling, stray, at = [IGNORED] * len(ids), 0, 0, 0
+    labels, straddling, strays, at = [IGNORED] * len(ids), 0, [], 0
 
     def hides_a_blank(at: int, span_start: int) -> bool:
         before = offsets[at - 1][1] if at else 0
         is_blank = tokenizer.convert_ids_to_tokens(ids[at]).startswith("Ġ")
         return before < span_start <= offsets[at][0] and is_blank
 
+    ends_across = 0
     for start, end in rendered.spans:
         while at < len(ids) and (offsets[at][0] < start or hides_a_blank(at, start)):
             straddling += offsets[at][1] > start
             at += 1
-        first = at
+        first, ends_across = at, 0
         while at < len(ids) and offsets[at][0] < end:
             if offsets[at][1] <= end or ids[at] in special:
                 labels[at] = ids[at]
             else:
-                straddling += 1
+                ends_across += 1
             at += 1
+        straddling += ends_across
         for earlier in range(first, at - 1):
             if ids[earlier] == ids[at - 1] and ids[earlier] in special:
                 labels[earlier] = IGNORED
-                stray += 1
+                strays.append(earlier)
+    if rendered.taught_from is not None and rendered.spans:
+        taught = [place for place in range(at - ends_across) if offsets[place][0] >= rendered.taught_from]
+        for place in taught:
+            labels[place] = IGNORED if place in strays else ids[place]
+        straddling = ends_across
     if ids:
         labels[0] = IGNORED
-    return Example(ids, labels, rendered.source, straddling=straddling, stray_ends=stray)
+    return Example(ids, labels, rendered.source, straddling=straddling, stray_ends=len(strays))
 
 
 PIECES = [
@@ -196,8 +220,9 @@ def test_any_span_of_any_text_as_a_walk_past_every_token_has_it(tokenizers: dict
     text = "".join(pieces)
     cuts = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=6)))
     spans = tuple(zip(cuts[::2], cuts[1::2], strict=False))
+    taught_from = data.draw(st.sampled_from([None, 0, *([spans[0][0]] if spans else [])]))
     for kind, tokenizer in tokenizers.items():
-        rendered = Rendered(text, spans, "t:1")
+        rendered = Rendered(text, spans, "t:1", taught_from=taught_from)
         untrimmed = tokenizers["bytes"] if kind == "trimmed" else tokenizer  # the same tokens where they really lie
         assert list(encode([rendered], tokenizer)) == [walked(rendered, untrimmed)]
 

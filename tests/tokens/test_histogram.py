@@ -37,5 +37,5 @@ def test_what_a_person_sees(capsys) -> None:
     rows = [[cell.strip() for cell in line.split("│")] for line in lines[3:]]
     assert rows[0] == ["3-4", "80", "#" * 40, ""]
     assert rows[-1] == ["19-20", "1", "#", "dropped"]
-    show_histogram("Rows", [20, 20], 16, "end")
+    show_histogram("Rows", [20, 20], 16, "truncate")
     assert capsys.readouterr().out.splitlines()[-1].endswith("cut    ")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from sftlib import build, console
+from sftlib import build, build_examples, console
 from sftlib.chat.conversation import Conversation, Message
 from sftlib.config import load_config
 from sftlib.files import ROOT, write_jsonl
-from sftlib.tokens.remarks import NAMED, Found, Remarks
+from sftlib.tokens.remarks import NAMED, Found, Remarks, Shortened
 
 
 def talk(question: str, source: str) -> Conversation:
@@ -20,7 +20,8 @@ def talk(question: str, source: str) -> Conversation:
 
 
 def test_remarks_survive_as_json() -> None:
-    remarks = Remarks(3, 5, Found(1, ["a:1"]), Found(2, ["a:2", "a:3"]), Found())
+    shortened = Shortened({40: 2}, {20: 3, 9: 1}, 30, 28, 1, 2, 3, 4, Found(1, ["a:4"]), dropped=Found(1, ["a:5"]))
+    remarks = Remarks(3, 5, 4, Found(1, ["a:1"]), Found(2, ["a:2", "a:3"]), shortened=shortened)
     assert Remarks.from_dict(json.loads(json.dumps(asdict(remarks)))) == remarks
 
 
@@ -58,14 +59,14 @@ def test_the_second_start_says_the_same_and_reads_no_row(
     )  # fmt: skip
     text = build.load_text(config)
     paths = {"train": tmp_path / "train.jsonl"}
-    first = build.prepare(config, text, paths)["train"]
+    first = build_examples.prepare(config, text, paths)["train"]
     assert said == [
         "1 of 3 rows of the train split are left out, as they cannot be rendered.",
         "1 rows of the train split hold text that is a special token of this model, such as "
         f"{tmp_path}/train.jsonl:2; the model reads it as the token.",
     ]
-    monkeypatch.setattr(build, "split_rows", lambda path: pytest.fail("the rows are read again"))
-    second = build.prepare(config, text, paths)["train"]
+    monkeypatch.setattr(build_examples, "set_rows", lambda *_: pytest.fail("the rows are read again"))
+    second = build_examples.prepare(config, text, paths)["train"]
     assert said[2:] == said[:2]
     assert list(second.examples.examples) == list(first.examples.examples)
     assert (second.tally, second.lengths, len(second.stored)) == (first.tally, first.lengths, 3)

@@ -126,13 +126,13 @@ def test_a_row_behind_one_that_spells_too_little(kinds: dict) -> None:
 
 def test_offsets_soon_when_most_rows_are_not_spelt(kinds: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    columns = encoding._Cutter.columns
+    columns = encoding.Cutter.columns
 
     def watched(self, rendered, encodings, has_offsets):
         asked.append(has_offsets)
         return columns(self, rendered, encodings, has_offsets)
 
-    monkeypatch.setattr(encoding._Cutter, "columns", watched)
+    monkeypatch.setattr(encoding.Cutter, "columns", watched)
     rendered = [Rendered("a four</s>", ((1, 10),), "t:1")] * (4 * ROWS)
     for kind, expected in (("pieces", True), ("bytes", False)):
         asked.clear()

@@ -11,7 +11,15 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-ROWS = {"train": 512, "prepare": 100_000, "generate": 200, "startup": 512, "scaling": 128, "gpu": 64}
+ROWS = {
+    "train": 512,
+    "prepare": 100_000,
+    "generate": 200,
+    "startup": 512,
+    "scaling": 128,
+    "gpu": 64,
+    "large": 1_000_000,
+}
 SHAPES = ("Qwen2.5-0.5B", "Qwen2.5-3B", "Qwen2.5-7B")
 MODES = ("lora", "qlora")
 # The rows of a bench that is not told of others: questions and answers about building permits, from PyPI.

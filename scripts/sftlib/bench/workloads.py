@@ -12,6 +12,7 @@ from pathlib import Path
 from ..files import read_json, sha256_file
 from .card import Card, Longest
 from .generation import Generation
+from .large import Large
 from .plan import FAQ_SHA256, MODES, ROWS, SHAPES, Plan
 from .preparation import Preparation
 from .scaling import Scaling
@@ -19,11 +20,11 @@ from .starting import Starting
 from .training import Training
 from .work import FILE, Work
 
-KINDS = {one.__name__: one for one in (Training, Preparation, Generation, Starting, Scaling, Card, Longest)}
+KINDS = {one.__name__: one for one in (Training, Preparation, Generation, Starting, Scaling, Card, Longest, Large)}
 WORKLOADS = tuple(ROWS)
 TITLES = {
     "train": "Training", "prepare": "Preparation", "generate": "Answers", "startup": "Start-up",
-    "scaling": "Scaling", "gpu": "On a GPU",
+    "scaling": "Scaling", "gpu": "On a GPU", "large": "Large data sets",
 }  # fmt: skip
 
 __all__ = ["MODES", "SHAPES", "TITLES", "WORKLOADS", "Plan", "read_contests", "read_work", "sizes_said", "table_name"]

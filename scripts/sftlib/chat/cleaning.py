@@ -57,7 +57,7 @@ def clean(conversation: Conversation) -> tuple[Conversation, tuple[str, ...]]:
         del messages[last + 1 :]
         changes[CUT] = None
     _check(messages)
-    return Conversation(tuple(messages), conversation.source), tuple(changes)
+    return replace(conversation, messages=tuple(messages)), tuple(changes)
 
 
 def clean_text(text: str, changes: dict[str, None]) -> str:

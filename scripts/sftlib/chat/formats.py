@@ -13,8 +13,9 @@ The first shape that fits is taken; upper case, spaces, - and _ in names make no
 
 All but the first two may also have a `system` field, and `history`, a list of [question, answer] before this one.
 `data.columns` names fields of other rows as ours: {"user": "pregunta", "assistant": "respuesta"}. Fields that are not
-used are counted as left out. How a field becomes text stands in rows.py; whether the result can be trained on is
-decided in cleaning.py.
+used are counted as left out. Whether an answer is to be learnt (data.loss_on: flagged) say `train` or `training` (true,
+false) or OpenAI's `weight` (1, 0) in its message. How a field becomes text stands in rows.py; whether the result can be
+trained on is decided in cleaning.py.
 Worst bug: the wrong field taken for the answer (tests/chat/test_formats.py).
 """
 
@@ -59,6 +60,7 @@ _ROLES = {
     "functioncall": "assistant",
     "tool": "tool", "function": "tool", "observation": "tool", "ipython": "tool", "functionresponse": "tool",
 }  # fmt: skip
+_FLAGS = ("train", "training", "weight")
 _KEPT = ("name", "tool_calls", "tool_call_id", "reasoning_content")  # what templates read besides role and content
 
 
@@ -75,7 +77,7 @@ class Format:
         used = set(self.fields.values())
         unused = [name for name, value in row.items() if name not in used and value not in (None, "")]
         if "messages" in self.fields:
-            known = {"role", "from", "content", "value", "function_call", *_KEPT}
+            known = {"role", "from", "content", "value", "function_call", *_FLAGS, *_KEPT}
             items = _as_list(row[self.fields["messages"]]) or []
             inner = {key for item in items if isinstance(item, Mapping) for key, v in item.items() if v is not None}
             unused += [f"{self.fields['messages']}[].{key}" for key in sorted(inner - known)]
@@ -92,7 +94,7 @@ def detect(row: Mapping[str, Any], columns: Mapping[str, str] | None = None) -> 
     raise RowError(UNKNOWN_SHAPE, advice(row, columns or {}))
 
 
-def to_conversation(row: Mapping[str, Any], format: Format, source: str) -> Conversation:
+def to_conversation(row: Mapping[str, Any], format: Format, source: str, dataset: str = "") -> Conversation:
     """The conversation that a row of this format says."""
     fields = format.fields
     system = to_text(row[fields["system"]]) if "system" in fields else None
@@ -107,7 +109,7 @@ def to_conversation(row: Mapping[str, Any], format: Format, source: str) -> Conv
             messages += _history(row[fields["history"]])
         messages += _side("user", row[fields["user"]], row.get(fields.get("more", "")))
         messages += _side("assistant", row[fields["assistant"]], None)
-    return Conversation(tuple(messages), source)
+    return Conversation(tuple(messages), source, dataset)
 
 
 def advice(row: Mapping[str, Any], columns: Mapping[str, str]) -> str:
@@ -212,7 +214,21 @@ def _message(item: Any) -> Message:
         extra["tool_calls"], content = [{"type": "function", "function": plain(call)}], ""
     if "tool_calls" in extra:
         extra["tool_calls"] = [_tool_call(call) for call in _as_list(extra["tool_calls"]) or []]
-    return Message(role, content, tuple(extra.items()))  # type: ignore[arg-type]
+    is_trained = role != "assistant" or _is_trained(item)
+    return Message(role, content, tuple(extra.items()), is_trained)  # type: ignore[arg-type]
+
+
+def _is_trained(item: Mapping[str, Any]) -> bool:
+    """What the row says of an answer; another share than all or nothing has no meaning here."""
+    said = {name: plain(item[name]) for name in _FLAGS if item.get(name) is not None}
+    for name, value in said.items():
+        if value not in (0, 1):  # true and false are these too
+            raise RowError(
+                BROKEN_MESSAGE, f"{name!r} of an answer is {value!r}; only true, false, 1 and 0 have a meaning"
+            )
+    if len({bool(value) for value in said.values()}) > 1:
+        raise RowError(BROKEN_MESSAGE, f"an answer contradicts itself: {said}")
+    return all(said.values())
 
 
 def _content(value: Any) -> str:

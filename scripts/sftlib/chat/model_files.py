@@ -1,7 +1,8 @@
 """What a model's folder says about chat: its template and its special tokens, read without transformers.
 
-In: a local model folder. Out: the template text, the named special tokens as templates see them, and every special
-token of the tokenizer. It judges nothing; `templates.choose_template` does.
+In: a local model folder. Out: the template text, the named special tokens as templates see them, every special token of
+the tokenizer; asked for apart, every token there is, and those at which the model stops. It judges nothing;
+`templates.choose_template` and fitting.py do.
 
     read_model_template("models/smol")
     ->  ModelTemplate("{% for message ...", {"eos_token": "<|im_end|>", ...}, {"<|im_end|>", "<|im_start|>", ...})
@@ -57,6 +58,25 @@ def read_model_template(folder: str | Path) -> ModelTemplate:
         special_tokens={name: token for name, token in named.items() if token},
         markers=frozenset(special | set(listed) | {token for token in named.values() if token}),
     )
+
+
+def read_pieces(folder: str | Path) -> frozenset[str]:
+    """Every text that is one token of the model: its vocabulary and what was added to it."""
+    tokenizer = _object(Path(folder) / "tokenizer.json")
+    config = _object(Path(folder) / "tokenizer_config.json")
+    added = [*tokenizer.get("added_tokens", []), *config.get("added_tokens_decoder", {}).values()]
+    vocabulary = tokenizer.get("model", {}).get("vocab", {})
+    pieces = vocabulary if isinstance(vocabulary, dict) else (piece for piece, _ in vocabulary)  # Unigram: with scores
+    return frozenset(pieces) | {token["content"] for token in added}
+
+
+def read_stops(folder: str | Path, model: ModelTemplate) -> frozenset[str]:
+    """The tokens at which the model stops already: eos_token, and those that generation_config.json names by id."""
+    ids = _object(Path(folder) / "generation_config.json").get("eos_token_id")
+    ids = ids if isinstance(ids, list) else [ids]
+    added = _object(Path(folder) / "tokenizer.json").get("added_tokens", [])
+    named = {token["content"] for token in added if token["id"] in ids}
+    return frozenset(named | ({model.special_tokens["eos_token"]} if "eos_token" in model.special_tokens else set()))
 
 
 def _template(folder: Path, config: dict[str, Any]) -> str | None:

@@ -19,11 +19,13 @@ Worst bug: a prompt that does not end, or ends twice (tests/chat/test_pairs.py).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import ModelError
 from .conversation import Conversation
 from .stored import RenderedPair, Row
+from .trained import LossOn, heed, refuse_rendered
 
 if TYPE_CHECKING:
     from .rendering import Rendered
@@ -54,20 +56,22 @@ TEXT = """
 """
 
 
-def one_answer_each(rows: Iterable[Row]) -> Iterator[Row]:
-    """A row for every answer: the conversation up to it. Rendered pairs are that already."""
+def one_answer_each(rows: Iterable[Row], loss_on: LossOn = "assistant") -> Iterator[Row]:
+    """A row for every answer that is learnt: the conversation up to it. Rendered pairs are that already."""
     for row in rows:
         if isinstance(row, RenderedPair):
+            refuse_rendered(row, loss_on)
             yield row
         else:
-            yield from up_to_each_answer(row)
+            yield from up_to_each_answer(row, loss_on)
 
 
-def up_to_each_answer(conversation: Conversation) -> list[Conversation]:
-    """A conversation for each answer in it, ending there; one in which nobody answers stays as it is."""
-    messages = conversation.messages
-    ends = [place for place, message in enumerate(messages) if message.role == "assistant" and place > 0]
-    return [Conversation(messages[: end + 1], conversation.source) for end in ends] or [conversation]
+def up_to_each_answer(conversation: Conversation, loss_on: LossOn = "assistant") -> list[Conversation]:
+    """A conversation for each answer that is learnt, ending there; one in which nobody answers stays as it is."""
+    messages = heed(conversation, loss_on).messages
+    answers = [place for place, message in enumerate(messages) if message.role == "assistant" and place > 0]
+    ends = [place for place in answers if messages[place].is_trained]
+    return [replace(conversation, messages=messages[: end + 1]) for end in ends] if answers else [conversation]
 
 
 def answer_of(row: Row) -> str:

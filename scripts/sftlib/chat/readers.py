@@ -18,16 +18,18 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from ..errors import DataError, SftError
 from .decoding import BLOCK, MAX_ROW, choose_encoding, numbered_lines, text_blocks
 from .jsonstream import json_rows
 from .rows import RawRow, Rejected, clip, kind, parse_json
+from .slices import Slice
 
 BROKEN_JSON = "broken JSON"
 NOT_AN_OBJECT = "not an object"
@@ -63,21 +65,24 @@ class Source:
     path: Path | None = None
 
 
-def find_sources(paths: Sequence[str], encoding: str = "auto") -> tuple[list[Source], list[tuple[str, str]]]:
+def find_sources(
+    paths: Sequence[str], encoding: str = "auto", key: str = "data.raw_path"
+) -> tuple[list[Source], list[tuple[str, str]]]:
     """The sources behind the paths, folders in sorted order, and the files left out with the reason.
 
     Hidden files are no data and are passed over. A file that is reached twice is read once.
+    key: what the config calls the paths.
     """
     sources: list[Source] = []
     skipped: list[tuple[str, str]] = []
     seen: set[Path] = set()
     for name in paths:
         if name.startswith("hf:"):
-            sources.append(_hub_source(name))
+            sources.append(_hub_source(name, key))
             continue
         path = Path(name)
         if not path.exists():
-            raise DataError(f"There is no file or folder {name!r}.", where="data.raw_path", cure=_RAW_CURE)
+            raise DataError(f"There is no file or folder {name!r}.", where=key, cure=_cure(key))
         for file in _files_of(path) if path.is_dir() else [path]:
             if file.resolve() in seen:
                 skipped.append((str(file), "it was reached before"))
@@ -96,7 +101,7 @@ def find_sources(paths: Sequence[str], encoding: str = "auto") -> tuple[list[Sou
                 skipped.append((str(file), f"it is neither JSON Lines nor Parquet, nor named {' '.join(_SUFFIXES)}"))
     if not sources:
         left_out = "".join(f" {name} was left out: {why}" for name, why in skipped[:3])
-        raise DataError(f"{', '.join(paths) or 'data.raw_path'} holds no raw data.{left_out}", cure=_RAW_CURE)
+        raise DataError(f"{', '.join(paths) or key} holds no raw data.{left_out}", cure=_cure(key))
     return sources, skipped
 
 
@@ -308,13 +313,13 @@ def _parquet(path: Path, name: str, size: int, on_bytes: OnBytes | None) -> Rows
         ) from None
 
 
-def _hub_source(name: str) -> Source:
+def _hub_source(name: str, key: str) -> Source:
     address, _, split = name.removeprefix("hf:").partition(":")
     parts, split = address.split("/"), split or "train"
     if len(parts) not in (2, 3) or not all(parts):
         raise DataError(
             f"{name!r} is no data set of the hub.",
-            where="data.raw_path",
+            where=key,
             expected="hf:org/name, hf:org/name:split or hf:org/name/config:split",
             cure="Correct the name; a local file needs no hf: before it.",
         )
@@ -323,11 +328,13 @@ def _hub_source(name: str) -> Source:
 
 
 def _hub(where: str, repository: str, config: str | None, split: str, on_bytes: OnBytes | None) -> Rows:
+    part = Slice.parse(split)
+    where = where.removesuffix(split) + part.split
     try:
         import datasets
 
-        rows = datasets.load_dataset(repository, config, split=split, streaming=True)
-        for number, value in enumerate(rows, 1):
+        rows = datasets.load_dataset(repository, config, split=part.split, streaming=True)
+        for number, value in part.rows(rows, _rows_of(rows, part.split) if part.needs_total else None):
             yield RawRow(dict(value), f"{where}:{number}")
     except SftError:
         raise
@@ -340,11 +347,20 @@ def _hub(where: str, repository: str, config: str | None, split: str, on_bytes: 
         ) from error
 
 
+def _rows_of(rows: Iterable[Mapping[str, Any]], split: str) -> int | None:
+    """How many rows the hub says that a split has; None where it does not say."""
+    splits = getattr(getattr(rows, "info", None), "splits", None) or {}
+    return splits[split].num_examples if split in splits else None
+
+
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or ["no reason given"])[0]
 
 
-_RAW_CURE = (
-    "Put JSON, JSON Lines, CSV, TSV or Parquet files into data/raw, or take the sample with "
-    "`cp data/sample/*.jsonl data/raw/`, or let ./workflows/quick_start.sh do it."
-)
+def _cure(key: str) -> str:
+    if key != "data.raw_path":
+        return f"Correct {key}, or put JSON, JSON Lines, CSV, TSV or Parquet files there."
+    return (
+        "Put JSON, JSON Lines, CSV, TSV or Parquet files into data/raw, or take the sample with "
+        "`cp data/sample/*.jsonl data/raw/`, or let ./workflows/quick_start.sh do it."
+    )

@@ -5,6 +5,7 @@ one for each answer that is trained, in order; a conversation of three turns bec
 
     {"input": "<s>[INST] 2+2?[/INST]", "target": " 4</s>", "source": "raw.jsonl:17"}
 
+Which answers these are says data.loss_on; `all` is no business of a pair, whose input is never learnt.
 The input is the text up to the answer and the target is the answer through its end-of-turn: input + target is how the
 text of `rendering` begins, so that a run on these files trains the same tokens. For an encoder-decoder each pair is
 rendered by itself (pairs.py).
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..files import json_line, whole_file
 from .conversation import Conversation
 from .pairs import last_pair, up_to_each_answer
@@ -27,6 +28,7 @@ from .rendering import render_conversation, special_text_in
 from .splitting import SPLITS
 from .stored import RenderedPair, iterate_split
 from .templates import ChatTemplate
+from .trained import LossOn
 
 
 @dataclass(slots=True)
@@ -45,8 +47,16 @@ def require_splits(folder: str | Path) -> None:
         next(iterate_split(Path(folder) / f"{name}.jsonl"), None)
 
 
-def render_splits(in_dir: str | Path, out_dir: str | Path, template: ChatTemplate) -> dict[str, RenderedCounts]:
+def render_splits(
+    in_dir: str | Path, out_dir: str | Path, template: ChatTemplate, loss_on: LossOn = "assistant"
+) -> dict[str, RenderedCounts]:
     """Write the three splits as pairs, together or not at all."""
+    if loss_on == "all":
+        raise ConfigError(
+            "data.loss_on is all, and a rendered pair teaches its target alone.", where="data.loss_on",
+            expected="assistant, last or flagged",
+            cure="Train on the conversations themselves with data.loss_on: all, without `make render`.",
+        )  # fmt: skip
     counts = {name: RenderedCounts() for name in SPLITS}
     with contextlib.ExitStack() as stack:
         for name, count in counts.items():
@@ -59,23 +69,26 @@ def render_splits(in_dir: str | Path, out_dir: str | Path, template: ChatTemplat
                         expected="conversations, as `make process` and `make style` write them",
                         cure="Set data.processed_dir or data.style_dir to their folder.",
                     )
-                for pair in _pairs(row, template, count):
+                for pair in _pairs(row, template, count, loss_on):
                     stream.write(json_line(pair))
     return counts
 
 
-def _pairs(conversation: Conversation, template: ChatTemplate, count: RenderedCounts) -> Iterator[dict[str, str]]:
+def _pairs(
+    conversation: Conversation, template: ChatTemplate, count: RenderedCounts, loss_on: LossOn
+) -> Iterator[dict[str, str]]:
     count.rows += 1
+    origin = {"source": conversation.source, **({"dataset": conversation.dataset} if conversation.dataset else {})}
     if special_text_in(conversation, template.markers):
         count.special_rows.append(conversation.source)
     if template.is_for_pairs:
-        for part in up_to_each_answer(conversation):
+        for part in up_to_each_answer(conversation, loss_on):
             pair = last_pair(render_conversation(part, template))
             count.pairs += 1
-            yield {"input": pair.input, "target": pair.target, "source": pair.source}
+            yield {"input": pair.input, "target": pair.target, **origin}
         return
-    rendered = render_conversation(conversation, template)
+    rendered = render_conversation(conversation, template, loss_on)
     count.pairs += len(rendered.spans)
     count.turns_left_out += rendered.turns_left_out
     for start, end in rendered.spans:
-        yield {"input": rendered.text[:start], "target": rendered.text[start:end], "source": rendered.source}
+        yield {"input": rendered.text[:start], "target": rendered.text[start:end], **origin}

@@ -17,13 +17,16 @@ Templates that change earlier turns (Qwen3 takes the thinking out of all but the
 stand in the text as they stood when the model had just said them; the others are context, counted in `turns_left_out`.
 An assistant message that opens a conversation answers no prompt, and is context too.
 
+Of the spans found those are kept whose answer is learnt (trained.py). Which answer a span is says the prefix, or the
+order of the tags; where a template leaves turns out, a mark at the end of each answer shows in which tag it stands.
+
 Worst bug: a span that starts or ends one character off (tests/chat/test_rendering.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .. import console
@@ -32,6 +35,7 @@ from . import sandbox
 from .conversation import Conversation
 from .stored import RenderedPair, Row
 from .templates import ChatTemplate, any_of
+from .trained import LossOn, heed, refuse_rendered
 
 Span = tuple[int, int]
 COMPARED = 16  # conversations on which tags and prefixes are compared; a template that is wrong is wrong from the start
@@ -42,39 +46,57 @@ NAMED = 3  # refused rows whose reason is shown
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A text and the character ranges of it to train on: ascending, disjoint, each with its end-of-turn."""
+    """A text and the character ranges of it to train on: ascending, disjoint, each with its end-of-turn.
+
+    taught_from: where prompts are trained too (loss_on: all), the place from which on all is, through the last span.
+    conversation: what it is the text of, flagged as it is learnt; None of a rendered pair.
+    """
 
     text: str
     spans: tuple[Span, ...]
     source: str
     turns_left_out: int = 0
+    taught_from: int | None = None
+    conversation: Conversation | None = field(default=None, compare=False, repr=False)
 
 
-def render_conversation(conversation: Conversation, template: ChatTemplate) -> Rendered:
-    """The text of a conversation and its spans.
+def render_conversation(conversation: Conversation, template: ChatTemplate, loss_on: LossOn = "assistant") -> Rendered:
+    """The text of a conversation and the spans of it that are learnt; none where no answer is.
 
     Raises DataError when the template refuses the conversation or nobody answers in it, ModelError when the template
     cannot be masked.
     """
+    conversation = heed(conversation, loss_on)
     messages, row = conversation.to_dicts(), conversation.source
     answers = [k for k, message in enumerate(messages) if message["role"] == "assistant" and k > 0]
     if not answers:
         raise _no_answer(row)
+    found: dict[int, Span] | None = None
     if not template.has_generation:
         text = template.render(messages, row=row)
-        spans = _prefix_spans(messages, answers, template, text, row)
+        found = _prefix_spans(messages, answers, template, text, row)
+        spans = list(found.values())
     else:
         text, ranges = template.render_ranges(messages, row=row)
-        spans = _tagged_spans(messages, template, text, ranges)
-        if spans is None:
-            spans = _prefix_spans(messages, answers, template, text, row)
+        tagged = _tagged_spans(messages, template, text, ranges)
+        if tagged is None:
+            found = _prefix_spans(messages, answers, template, text, row)
         elif template.masks_compared < COMPARED:
             template.masks_compared += 1
-            _compare(spans, messages, answers, template, text, row)
-    return Rendered(text, tuple(spans), row, turns_left_out=max(0, len(answers) - len(spans)))
+            _compare(tagged, messages, answers, template, text, row)
+        spans = list(found.values()) if found is not None else tagged or []
+    left_out = max(0, len(answers) - len(spans))
+    if not all(conversation.messages[k].is_trained for k in answers):
+        owned = found if found is not None else _owners(spans, messages, answers, template, row)
+        spans = [span for k, span in owned.items() if conversation.messages[k].is_trained]
+        left_out = sum(conversation.messages[k].is_trained for k in answers) - len(spans)
+    taught_from = 0 if loss_on == "all" else None
+    return Rendered(text, tuple(spans), row, left_out, taught_from, conversation)
 
 
-def render_rows(rows: Iterable[Row], template: ChatTemplate, max_rejected: float, name: str) -> Iterator[Rendered]:
+def render_rows(
+    rows: Iterable[Row], template: ChatTemplate, max_rejected: float, name: str, loss_on: LossOn = "assistant"
+) -> Iterator[Rendered]:
     """Every row but those that the template refuses, as they come; the first of these are named on the screen.
 
     name: of the split, for the display. Raises DataError behind the last row when more than the share `max_rejected`
@@ -85,7 +107,11 @@ def render_rows(rows: Iterable[Row], template: ChatTemplate, max_rejected: float
     for row in console.progress(rows, f"rendering {name}"):
         count += 1
         try:
-            rendered = (render_pair if isinstance(row, RenderedPair) else render_conversation)(row, template)
+            if isinstance(row, RenderedPair):
+                refuse_rendered(row, loss_on)
+                rendered = render_pair(row, template)
+            else:
+                rendered = render_conversation(row, template, loss_on)
         except DataError as error:
             lost += 1
             if lost <= NAMED:
@@ -172,9 +198,9 @@ def _tagged_spans(
 
 def _prefix_spans(
     messages: list[dict[str, Any]], answers: list[int], template: ChatTemplate, text: str, row: str
-) -> list[Span]:
-    """The spans by rendering prefixes."""
-    spans: list[Span] = []
+) -> dict[int, Span]:
+    """The spans by rendering prefixes, by the place of their message."""
+    spans: dict[int, Span] = {}
     for k in answers:
         prompt = template.render(messages[:k], add_generation_prompt=True, row=row)
         said = text if k == len(messages) - 1 else template.render(messages[: k + 1], row=row)
@@ -192,10 +218,36 @@ def _prefix_spans(
             )
         end = len(said) - len(rest) + marker.end()
         if said.endswith(rest) and said.startswith(prompt) and end > len(prompt) and text[:end] == said[:end]:
-            spans.append((len(prompt), end))
-    if not spans or spans[-1][1] != end:  # of the last answer: it at least must stand as it was said
+            spans[k] = (len(prompt), end)
+    if answers[-1] not in spans:  # it at least must stand as it was said
         raise _unmaskable(template, prompt, row)
     return spans
+
+
+def _owners(
+    tagged: list[Span], messages: list[dict[str, Any]], answers: list[int], template: ChatTemplate, row: str
+) -> dict[int, Span]:
+    """The tagged spans by the place of their message."""
+    if len(tagged) == len(answers):
+        return dict(zip(answers, tagged, strict=True))
+    mark = sandbox.unused_mark(template.render(messages, row=row))
+    owned: dict[int, Span] = {}
+    for k in answers:
+        changed = [*messages]
+        changed[k] = {**messages[k], "content": messages[k]["content"] + mark}
+        text, ranges = template.render_ranges(changed, row=row)
+        spans = _tagged_spans(changed, template, text, ranges) or []
+        if len(spans) == len(tagged):
+            shown = [own for (start, end), own in zip(spans, tagged, strict=True) if mark in text[start:end]]
+            owned |= {k: shown[0]} if shown else {}
+    if sorted(owned.values()) != tagged:
+        raise ModelError(
+            f"The chat template ({template.origin}) tags {len(tagged)} texts of {len(answers)} answers, and nothing "
+            "tells which answer each is.",
+            where=row, expected="one {% generation %} an answer, or tags that stay where an answer grows",
+            cure="Set data.loss_on to assistant, or take another template with data.template_path.", code="E601",
+        )  # fmt: skip
+    return owned
 
 
 def _with_placeholder(
@@ -214,7 +266,7 @@ def _compare(
 ) -> None:
     """Refuse a template whose tags and prefixes disagree. A turn that prefixes leave out may be tagged."""
     try:
-        prefixes = _prefix_spans(messages, answers, template, text, row)
+        prefixes = list(_prefix_spans(messages, answers, template, text, row).values())
     except ModelError:
         return  # the tags stand alone
     if not set(prefixes) <= set(tagged):

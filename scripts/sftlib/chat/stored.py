@@ -20,7 +20,7 @@ from typing import Any, Literal
 from ..errors import DataError
 from ..files import numbered_lines
 from .cleaning import clean
-from .conversation import Conversation
+from .conversation import Conversation, named_set
 from .rows import TOO_DEEP, RowError, is_too_deep, may_be_too_deep
 
 FORMS = '{"system", "user", "assistant"}, {"messages": [...]}, or {"input", "target"}'
@@ -33,6 +33,7 @@ class RenderedPair:
     input: str
     target: str
     source: str
+    dataset: str = ""
 
 
 Row = Conversation | RenderedPair
@@ -93,7 +94,7 @@ def iterate_split(path: Path) -> Iterator[Row]:
     name, number = path.as_posix(), 0
     try:
         for number, line in numbered_lines(require_split(path)):
-            yield _row(line, f"{name}:{number}")
+            yield stored_row(line, f"{name}:{number}")
     except UnicodeDecodeError as error:
         raise DataError(
             f"Byte 0x{error.object[error.start]:02x} after line {number} is not UTF-8.",
@@ -103,7 +104,8 @@ def iterate_split(path: Path) -> Iterator[Row]:
         ) from None
 
 
-def _row(line: str, where: str) -> Row:
+def stored_row(line: str, where: str) -> Row:
+    """The row of a line of a split. DataError when it is none."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -134,7 +136,10 @@ def _pair(row: dict[str, Any], where: str) -> RenderedPair:
         raise _not_a_row("input and target must be texts", where)
     if not row["target"].strip():
         raise _not_a_row("the target is empty", where)
-    return RenderedPair(row["input"], row["target"], row["source"])
+    try:
+        return RenderedPair(row["input"], row["target"], row["source"], named_set(row))
+    except TypeError as error:
+        raise _not_a_row(str(error), where) from None
 
 
 def _not_a_row(why: str, where: str) -> DataError:

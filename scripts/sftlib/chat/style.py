@@ -31,14 +31,22 @@ from .stored import RenderedPair, iterate_split
 
 def apply_style(conversation: Conversation, section: StyleSection) -> Conversation:
     """The conversation with the rule."""
-    rule, messages = _checked_rule(section), list(conversation.messages)
-    place = next((index for index, message in enumerate(messages) if message.role == section.role), None)
+    return put(conversation, _checked_rule(section), section.mode, section.role)
+
+
+def put(conversation: Conversation, text: str, mode: str, role: str = "system") -> Conversation:
+    """The conversation with a text in the first message of a role; where there is none it becomes the system message.
+
+    mode: prepend, replace, or only_if_missing.
+    """
+    messages = list(conversation.messages)
+    place = next((index for index, message in enumerate(messages) if message.role == role), None)
     if place is None:
-        messages.insert(0, Message("system", rule))
-    elif section.mode == "replace":
-        messages[place] = replace(messages[place], content=rule)
-    elif section.mode == "prepend" and not _begins_with(messages[place].content, rule):
-        messages[place] = replace(messages[place], content=f"{rule}\n\n{messages[place].content}")
+        messages.insert(0, Message("system", text))
+    elif mode == "replace":
+        messages[place] = replace(messages[place], content=text)
+    elif mode == "prepend" and not _begins_with(messages[place].content, text):
+        messages[place] = replace(messages[place], content=f"{text}\n\n{messages[place].content}")
     return replace(conversation, messages=tuple(messages))
 
 

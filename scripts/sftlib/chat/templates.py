@@ -239,6 +239,12 @@ def choose_template(
     return ChatTemplate(_read(Path(template_path)), template_path, special_tokens, known)
 
 
+def require_template(name: str) -> Path:
+    """The file that data.template_path names. ModelError where it cannot be read."""
+    _read(Path(name))
+    return Path(name)
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")

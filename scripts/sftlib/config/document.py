@@ -30,7 +30,7 @@ PAGE_HEAD = """\
 A config is a YAML file. Every key has a default, so a config holds only what differs:
 
 ```yaml
-include: config_base.yaml        # a path or a list of paths, from the folder of this file
+include: config_base.yaml        # or base_config: a path or a list of paths, from the folder of this file
 train:
   learning_rate: 1e-4
 ```
@@ -77,7 +77,7 @@ def markdown() -> str:
     parts = [PAGE_HEAD]
     for section, kind in sections().items():
         summary = (kind.__doc__ or "").splitlines()[0]
-        title = f"`{section}`: {summary}" if section else "At the top"
+        title = f"`{section.replace('*', 'NAME')}`: {summary}" if section else "At the top"
         own = [key for key in keys().values() if key.name.rpartition(".")[0] == section]
         rows = [_row(key, section) for key in own]
         parts.append(

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..errors import ConfigError
-from .keys import join, keys, sections
+from .keys import join, key_of, keys, pattern, section_of, sections
 
 MEANT = {  # what other tools call it (transformers, peft, TRL, axolotl, LLaMA-Factory, litgpt) -> what we call it
     "adapter": "tuning.mode",
@@ -85,7 +85,7 @@ MEANT = {  # what other tools call it (transformers, peft, TRL, axolotl, LLaMA-F
     "warmup_steps": "train.warmup_ratio",
 }
 MOST_TOLD = 100  # faults; a file with more of them is something else than a config
-INCLUDES = ("includes", "extends", "inherit", "inherits", "defaults", "base", "base_config", "import", "imports")
+INCLUDES = ("includes", "extends", "inherit", "inherits", "defaults", "base", "import", "imports")
 
 
 @dataclass(frozen=True)
@@ -99,13 +99,13 @@ class Fault:
     about: tuple[str, ...] = ()
 
 
-def as_error(faults: Iterable[Fault]) -> ConfigError:
-    """The faults, each once, by file and line, as one error."""
+def as_error(faults: Iterable[Fault], what: str = "faults in the config") -> ConfigError:
+    """The faults, each once, by file and line, as one error; `what` they are, where there are several."""
     faults = sorted(dict.fromkeys(faults), key=_by_line)
     if len(faults) == 1:
         fault = faults[0]
         return ConfigError(fault.seen, where=fault.place, expected=fault.expected, cure=fault.cure, code="E201")
-    lines = [f"There are {len(faults)} faults in the config."]
+    lines = [f"There are {len(faults)} {what}."]
     for fault in faults[:MOST_TOLD]:
         first, *more = str(
             ConfigError(fault.seen, where=fault.place, expected=fault.expected, cure=fault.cure)
@@ -129,7 +129,12 @@ def nearest_keys(name: str) -> list[str]:
     """
     section, _, leaf = name.rpartition(".")
     plain = leaf.lower().replace("-", "_")
-    known = [*keys(), *(section for section in sections() if section)]
+    own = pattern(section)
+    known = [
+        known.replace(own, section, 1) if "*" in own else known
+        for known in (*keys(), *(section for section in sections() if section))
+        if "*" not in known or (known.startswith(own + ".") and "*" in own)
+    ]
     if name in known:  # written with dots in one key, where YAML wants sections
         return [name]
     if not section and plain in INCLUDES:
@@ -168,9 +173,9 @@ def shown(text: str) -> str:
 def unknown_key(place: str, section: str, name: str) -> Fault:
     """The fault of a key that no section knows."""
     full = join(section, name)
-    siblings = ", ".join(f"`{key}`" for key in sections()[section].model_fields)
+    siblings = ", ".join(f"`{key}`" for key in section_of(section).model_fields)
     question = did_you_mean(full)
-    if full in keys() or full in sections():  # `train.optim: ...` at the top
+    if key_of(full) or section_of(full):  # `train.optim: ...` at the top
         *parents, leaf = full.split(".")
         question = f"Write `{leaf}` under `{'`, under `'.join(reversed(parents))}`, or --set {full}=VALUE."
     inside = f"one of the keys of `{section}`: {siblings}" if section else f"one of {siblings} or `include`"

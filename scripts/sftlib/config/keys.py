@@ -12,7 +12,7 @@ Worst bug: a range in words that is not the range in force (tests/config/test_ke
 from __future__ import annotations
 
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -42,12 +42,13 @@ class Key:
     minutes: bool = False
     items: tuple[str, ...] | None = None
     mapping: bool = False
+    named: bool = False  # sections with names of the user's
 
     def brief(self) -> str:
         """What the key takes, as a short sentence; '' where its value and its description say it already."""
         told = all(f"`{choice}`" in self.description for choice in self.choices)
         told = told and (self.items is None or " list" in self.description)
-        if not self.number and (told or self.mapping or self.boolean):
+        if not self.number and (told or self.mapping or self.named or self.boolean):
             return ""
         words = self.allowed().removeprefix("a ")
         return words[0].upper() + words[1:] + "."
@@ -70,6 +71,8 @@ class Key:
             parts.append("a list of " + (" and ".join(f"`{item}`" for item in self.items) or "texts"))
         if self.mapping:
             parts.append("a section of `name: text` lines")
+        if self.named:
+            parts.append("a section of named sections")
         if self.nullable:
             parts.append("null")
         return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " or " + parts[-1]
@@ -77,7 +80,7 @@ class Key:
 
 @lru_cache(maxsize=1)
 def keys() -> dict[str, Key]:
-    """Every leaf by its dotted name, in the order of the schema."""
+    """Every leaf by its dotted name, in the order of the schema; `*` stands for a name of the user's."""
     found: dict[str, Key] = {}
 
     def visit(section: str, kind: type[Section]) -> None:
@@ -87,6 +90,8 @@ def keys() -> dict[str, Key]:
                 visit(name, info.annotation)
             else:
                 found[name] = _key(name, info)
+                if found[name].named:
+                    visit(f"{name}.*", _named(info.annotation))
 
     visit("", Config)
     return found
@@ -94,7 +99,7 @@ def keys() -> dict[str, Key]:
 
 @lru_cache(maxsize=1)
 def sections() -> dict[str, type[Section]]:
-    """Every section by its dotted name, in the order of the schema; the root is ''."""
+    """Every section by its dotted name, in the order of the schema; the root is '', `*` a name of the user's."""
     found: dict[str, type[Section]] = {}
 
     def visit(name: str, kind: type[Section]) -> None:
@@ -102,9 +107,42 @@ def sections() -> dict[str, type[Section]]:
         for child, info in kind.model_fields.items():
             if _is_section(info.annotation):
                 visit(join(name, child), info.annotation)
+            elif _named(info.annotation):
+                visit(join(name, f"{child}.*"), _named(info.annotation))
 
     visit("", Config)
     return found
+
+
+@lru_cache(maxsize=1)
+def _groups() -> tuple[str, ...]:
+    return tuple(f"{name}." for name, key in keys().items() if key.named)
+
+
+def pattern(name: str) -> str:
+    """The name as the schema has it: `data.datasets.*.path` for `data.datasets.faq.path`."""
+    for group in _groups():
+        if name.startswith(group):
+            _, dot, rest = name[len(group) :].partition(".")
+            return f"{group}*{dot}{rest}"
+    return name
+
+
+def key_of(name: str) -> Key | None:
+    """The leaf of this name, below names of the user's too."""
+    key = keys().get(pattern(name))
+    return key if key is None or key.name == name else replace(key, name=name)
+
+
+def section_of(name: str) -> type[Section] | None:
+    """The section of this name, below names of the user's too."""
+    return sections().get(pattern(name))
+
+
+def group_of(name: str) -> str | None:
+    """What holds the section of a name of the user's: `data.datasets` for `data.datasets.faq`."""
+    parent = name.rpartition(".")[0]
+    return parent if f"{parent}." in _groups() else None
 
 
 def join(section: str, name: str) -> str:
@@ -114,13 +152,19 @@ def join(section: str, name: str) -> str:
 
 def owner(name: str) -> str | None:
     """The key a leaf belongs to: itself, or for an entry of a mapping (`data.columns.user`) the mapping's key."""
-    while name and name not in keys():
+    while name and key_of(name) is None:
         name = name.rpartition(".")[0]
     return name or None
 
 
 def _is_section(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Section)
+
+
+def _named(annotation: Any) -> type[Section] | None:
+    """The section that each name of the user's has."""
+    kind = get_args(annotation)[1] if get_origin(annotation) is dict else None
+    return kind if _is_section(kind) else None
 
 
 def _key(name: str, info: FieldInfo) -> Key:
@@ -142,7 +186,7 @@ def _add_traits(traits: dict[str, Any], annotation: Any, metadata: list[Any]) ->
     elif origin is list:
         traits["items"] = get_args(args[0]) if get_origin(args[0]) is Literal else ()
     elif origin is dict:
-        traits["mapping"] = True
+        traits["named" if _is_section(args[1]) else "mapping"] = True
     elif annotation is bool:
         traits["boolean"] = True
     elif annotation in (int, float):

@@ -24,7 +24,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from .faults import Fault, as_error, nearest_choice, shown
-from .keys import Key, keys, owner
+from .keys import Key, key_of, owner
 from .reading import NUMBER, Layer, Setting, read_file, read_override
 from .rules import Draft, check, follow
 from .schema import Config
@@ -127,7 +127,7 @@ def _merge(layers: Sequence[Layer]) -> tuple[dict[str, Setting], dict[str, int]]
     depths: dict[str, int] = {}
     for depth, layer in enumerate(layers):
         for name, setting in layer.settings.items():
-            if name in keys() and keys()[name].mapping:  # `columns:` with nothing below it: empty it
+            if (key := key_of(name)) and (key.mapping or key.named):  # `columns:` with nothing below it: empty it
                 for entry in [entry for entry in settings if entry.startswith(f"{name}.")]:
                     del settings[entry], depths[entry]
             settings[name], depths[name] = setting, depth
@@ -141,7 +141,7 @@ def _judge(settings: dict[str, Setting]) -> dict[str, Fault]:
     except ValidationError as error:
         refused = {".".join(str(part) for part in problem["loc"]) for problem in error.errors(include_url=False)}
         names = sorted(name for name in settings if any(_concerns(name, (place,)) for place in refused))
-        return {name: _refusal(keys()[owner(name)], name, settings[name]) for name in names}
+        return {name: _refusal(key_of(owner(name)), name, settings[name]) for name in names}
     return {}
 
 
@@ -186,7 +186,7 @@ def _nested(values: dict[str, Any]) -> dict[str, Any]:
         for parent in parents:
             branch = branch.setdefault(parent, {})
         if name == key:
-            branch[leaf] = dict(value) if keys()[key].mapping else value
+            branch[leaf] = dict(value) if isinstance(value, dict) else value
         else:
             branch.setdefault(leaf, {})[name[len(key) + 1 :]] = value
     return tree

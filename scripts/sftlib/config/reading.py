@@ -25,7 +25,7 @@ import yaml
 
 from ..units import human_bytes
 from .faults import Fault, shown, unknown_key
-from .keys import Key, join, keys, sections
+from .keys import Key, group_of, join, key_of, section_of
 
 BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}  # YAML 1.1
 NULLS = ("", "~", "null", "none")  # `None` is Python's word, and nobody means a run called None
@@ -33,6 +33,8 @@ NUMBER = re.compile(r"[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9][0-9_]*)([eE][-+]?[0
 LARGEST_FILE = 100_000  # bytes; every key with its comment takes 20,000, and PyYAML reads as many in 0.3 s
 LARGEST_WHOLE = 2**63 - 1  # what torch and Arrow can hold
 DURATION = re.compile(r"(?=.)(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m(?:in)?)?(?:(?P<s>\d+(?:\.\d+)?)s)?")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # of a section that a user names
+INCLUDES = ("include", "base_config")  # the same in two spellings
 OTHER_SPELLINGS = {
     "train.evaluation_strategy": "train.eval_strategy",  # transformers before 4.46
     "budget": "train.max_minutes", "train.budget": "train.max_minutes",
@@ -74,15 +76,25 @@ class Layer:
 def read_file(path: Path, name: str) -> Layer:
     """Read the file at `path`; `name` is how messages call it. OSError when it cannot be opened or is no file."""
     layer = Layer()
+    node = compose_file(path, name, layer)
+    if node is not None:
+        _Reader(layer, name).read_document(node)
+    return layer
+
+
+def compose_file(path: Path, name: str, layer: Layer) -> yaml.Node | None:
+    """The nodes of any YAML (or JSON) file, types not guessed; None, with a fault in the layer, when it is broken."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # a pipe or /dev/zero may never end
         raise OSError(errno.EINVAL, "it is a device, a pipe or a socket")
     if status.st_size > LARGEST_FILE:
         raise OSError(errno.EFBIG, f"it has {human_bytes(status.st_size)}, more than any config")
-    node = _compose(_decode(path.read_bytes(), name, layer), name, layer)
-    if node is not None:
-        _Reader(layer, name).read_document(node)
-    return layer
+    return _compose(_decode(path.read_bytes(), name, layer), name, layer)
+
+
+def entries_of(node: yaml.MappingNode, name: str, layer: Layer) -> list[tuple[str, yaml.Node, str]]:
+    """The (key, value, place) of a mapping of that file; a key that is doubled or no text is a fault and left out."""
+    return _Reader(layer, name).entries(node)
 
 
 def read_override(text: str, layer: Layer) -> None:
@@ -94,8 +106,8 @@ def read_override(text: str, layer: Layer) -> None:
         example = "E.g. --set train.learning_rate=1e-4."
         layer.faults.append(Fault(place, "An override without a key or a value.", "KEY=VALUE", example))
         return
-    key = keys().get(OTHER_SPELLINGS.get(name, name))
-    has_structure = key is None or key.items is not None or key.mapping
+    key = key_of(OTHER_SPELLINGS.get(name, name))
+    has_structure = key is None or key.items is not None or key.mapping or key.named
     if written.lstrip()[:1] in ('"', "'") or (has_structure and written.lstrip()[:1] in ("[", "{")):
         node = _compose(written, place, layer)
         if node is None:
@@ -103,12 +115,14 @@ def read_override(text: str, layer: Layer) -> None:
     else:  # as it stands: `: ` and ` #` need no quotes on the command line
         node = yaml.ScalarNode("", written.strip(), style=None)
     section, _, leaf = name.rpartition(".")
-    if name == "include":
-        layer.faults.append(Fault(place, "`include` is read in files only.", cure="Name the file with --config."))
-    elif section in sections() and name == join(section, leaf):
+    if name in INCLUDES:
+        layer.faults.append(Fault(place, f"`{name}` is read in files only.", cure="Name the file with --config."))
+    elif section_of(section) and name == join(section, leaf):
         reader.read_entry(section, leaf, node, place)
-    elif section in keys() and keys()[section].mapping:
-        reader.read_mapping_entry(keys()[section], leaf, node, place)
+    elif group_of(name):
+        reader.read_named(section, leaf, node, place)
+    elif (parent := key_of(section)) and parent.mapping:
+        reader.read_mapping_entry(parent, leaf, node, place)
     else:
         layer.faults.append(unknown_key(place, "", name))
 
@@ -136,21 +150,21 @@ class _Reader:
 
     def read_section(self, section: str, node: yaml.MappingNode) -> None:
         for name, value, place in self.entries(node):
-            if not section and name == "include":
-                self.read_includes(value, place)
+            if not section and name in INCLUDES:
+                self.read_includes(name, value, place)
             else:
                 self.read_entry(section, name, value, place)
 
     def read_entry(self, section: str, name: str, node: yaml.Node, place: str) -> None:
         """Read `name: node` of a section: a key of it, a section in it, or neither."""
         full = join(section, name)
-        key = keys().get(OTHER_SPELLINGS.get(full, full))
+        key = key_of(OTHER_SPELLINGS.get(full, full))
         if node.tag:
             cure = "Take it away: the schema knows the types."
             self.fault(place, f"`{shown(full)}` has the YAML tag `{node.tag}`.", cure=cure, about=full)
         elif key is not None and "." not in name:
             self.read_key(key, node, place, full)
-        elif full in sections() and full and "." not in name:
+        elif section_of(full) and full and "." not in name:
             self.read_subsection(full, node, place)
         else:
             self.layer.faults.append(unknown_key(place, section, name))
@@ -158,30 +172,47 @@ class _Reader:
     def read_subsection(self, section: str, node: yaml.Node, place: str) -> None:
         if isinstance(node, yaml.MappingNode):
             self.read_section(section, node)
-        elif not _is_null(node):
-            expected = f"a section, with lines like `{next(iter(sections()[section].model_fields))}: ...` below it"
-            self.fault(place, f"`{section}` is {_describe(node)}.", expected)
+        elif not is_null(node):
+            self.no_section(section, node, place)
+
+    def read_named(self, group: str, name: str, node: yaml.Node, place: str) -> None:
+        """One section of a group, below a name of the user's."""
+        full = join(group, name)
+        if not NAME.fullmatch(name):
+            expected = "letters, digits, `_` and `-`, a letter or digit first"
+            self.fault(place, f"`{shown(name)}` cannot name a section of `{group}`.", expected)
+        elif isinstance(node, yaml.MappingNode) and node.value:
+            self.read_section(full, node)
+        else:
+            self.no_section(full, node, place)
+
+    def no_section(self, section: str, node: yaml.Node, place: str) -> None:
+        expected = f"a section, with lines like `{next(iter(section_of(section).model_fields))}: ...` below it"
+        self.fault(place, f"`{section}` is {describe(node)}.", expected)
 
     def read_key(self, key: Key, node: yaml.Node, place: str, spelling: str) -> None:
-        if key.mapping and isinstance(node, yaml.MappingNode):
+        if (key.mapping or key.named) and isinstance(node, yaml.MappingNode) and node.value:
             for name, value, entry_place in self.entries(node):
-                self.read_mapping_entry(key, name, value, entry_place)
-        elif key.mapping and not _is_null(node):
-            self.fault(place, f"`{spelling}` is {_describe(node)}.", key.allowed(), about=key.name)
+                if key.named:
+                    self.read_named(key.name, name, value, entry_place)
+                else:
+                    self.read_mapping_entry(key, name, value, entry_place)
+        elif (key.mapping or key.named) and not is_null(node) and not isinstance(node, yaml.MappingNode):
+            self.fault(place, f"`{spelling}` is {describe(node)}.", key.allowed(), about=key.name)
         else:
-            self.put(key.name, Setting(_value(key, node), place, _describe(node), spelling))
+            self.put(key.name, Setting(_value(key, node), place, describe(node), spelling))
 
     def read_mapping_entry(self, key: Key, name: str, node: yaml.Node, place: str) -> None:
-        self.put(join(key.name, name), Setting(_text(node), place, _describe(node)))
+        self.put(join(key.name, name), Setting(_text(node), place, describe(node)))
 
-    def read_includes(self, node: yaml.Node, place: str) -> None:
-        if _is_null(node):
+    def read_includes(self, name: str, node: yaml.Node, place: str) -> None:
+        if is_null(node):
             return
         for item in node.value if isinstance(node, yaml.SequenceNode) else [node]:
             if _text(item):
                 self.layer.includes.append(Setting(item.value, place if item is node else self.place(item)))
             else:
-                self.fault(place, f"`include` names {_describe(item)}.", "the path of a file, or a list of paths")
+                self.fault(place, f"`{name}` names {describe(item)}.", "the path of a file, or a list of paths")
 
     def entries(self, node: yaml.MappingNode) -> list[tuple[str, yaml.Node, str]]:
         """The (key, value, place) of a mapping; a key that is doubled or no text is a fault and left out."""
@@ -191,7 +222,7 @@ class _Reader:
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag:
                 self.fault(place, "A key is a list, a section or tagged.", "a name")
             elif key_node.value == "<<":
-                cure = "Put what is shared in a file and `include` it."
+                cure = "Write out what is shared, or put it in a file and `include` it."
                 self.fault(place, "The merge key `<<` is not read.", cure=cure)
             elif key_node.value in found:
                 first = found[key_node.value][2]
@@ -225,13 +256,14 @@ def _value(key: Key, node: yaml.Node) -> Any:
     return _plain(key, node.value)
 
 
-def _is_null(node: yaml.Node) -> bool:
+def is_null(node: yaml.Node) -> bool:
+    """Whether the node is a null of YAML, or `None`."""
     return isinstance(node, yaml.ScalarNode) and not node.style and node.value.lower() in NULLS
 
 
 def _text(node: yaml.Node) -> str | None:
     """An item of a list or an entry of a mapping: a text, or None, which the schema refuses."""
-    return node.value if isinstance(node, yaml.ScalarNode) and not node.tag and not _is_null(node) else None
+    return node.value if isinstance(node, yaml.ScalarNode) and not node.tag and not is_null(node) else None
 
 
 def _plain(key: Key, text: str) -> Any:
@@ -242,18 +274,19 @@ def _plain(key: Key, text: str) -> Any:
         return None
     if word in key.choices and (word in BOOLEANS or is_null):
         return word
-    if is_null and (key.mapping or (key.items is not None and not key.choices and not key.text)):
-        return {} if key.mapping else []
+    if is_null and (key.mapping or key.named or (key.items is not None and not key.choices and not key.text)):
+        return {} if key.mapping or key.named else []
     if key.boolean and word in BOOLEANS and text in (word, word.title(), word.upper()):
         return BOOLEANS[word]
-    if key.number and (number := _number(text, key.number)) is not None:
+    if key.number and (number := read_number(text, key.number)) is not None:
         return number
     if key.minutes and (minutes := _minutes(text)) is not None:
         return minutes
     return None if is_null and word != "none" else text
 
 
-def _number(text: str, kind: type) -> int | float | None:
+def read_number(text: str, kind: type) -> int | float | None:
+    """The number a word means, `2e-4` and `010` as people mean them; None where it is none."""
     if not NUMBER.fullmatch(text):
         return None
     try:
@@ -274,7 +307,7 @@ def _minutes(text: str) -> float | None:
     return total if total <= LARGEST_WHOLE else None
 
 
-def _describe(node: yaml.Node) -> str:
+def describe(node: yaml.Node) -> str:
     """How a value looks in a message."""
     if isinstance(node, yaml.SequenceNode):
         items = (item.value if isinstance(item, yaml.ScalarNode) else "..." for item in node.value)

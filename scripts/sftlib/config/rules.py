@@ -18,7 +18,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .faults import Fault, shown
-from .keys import keys, owner
+from .keys import group_of, key_of, keys, owner, pattern
+from .pair_rules import check_pairs
 from .reading import Setting
 
 MICRO, ACCUM, EFFECTIVE = "train.batch_size", "train.grad_accum", "train.effective_batch_size"
@@ -27,19 +28,29 @@ STREAM = "train.stream_layers"
 EVALUATE, BEST, PATIENCE = "train.eval_strategy", "train.load_best_model_at_end", "train.early_stopping_patience"
 METRIC, GREATER = "train.metric_for_best_model", "train.greater_is_better"
 MODE, PACKING = "tuning.mode", "train.packing"
+RAW, LENGTH, TEMPERATURE = "data.raw_path", "model.max_seq_len", "data.mixing.temperature"
 SCHEDULES = (  # when, every so many steps, so many times an epoch
     (EVALUATE, "train.eval_steps", "train.evals_per_epoch"),
     ("train.save_strategy", "train.save_steps", "train.saves_per_epoch"),
 )
 COLUMNS = ("system", "user", "assistant", "messages")
-MAY_BE_EMPTY = ("infer.system", "infer.stop", "logging.backend")  # texts and lists where nothing is something
+MAY_BE_EMPTY = (  # texts and lists where nothing is something, and one that has a fault of its own
+    "infer.system", "infer.stop", "logging.backend", "data.datasets.*.path",
+)  # fmt: skip
 
 
 class Draft:
     """The values of all keys, defaults included, and the place and the layer that set each; a default's layer is -1."""
 
     def __init__(self, settings: Mapping[str, Setting], layers: Mapping[str, int]) -> None:
-        self.values: dict[str, Any] = {name: key.default for name, key in keys().items()}
+        self.values: dict[str, Any] = {name: key.default for name, key in keys().items() if "*" not in name}
+        for section in dict.fromkeys(filter(None, map(_named_section, settings))):
+            kind = f"{pattern(section)}."
+            self.values |= {
+                name.replace(kind, f"{section}.", 1): key.default
+                for name, key in keys().items()
+                if name.startswith(kind)
+            }
         self.values |= {name: setting.value for name, setting in settings.items()}
         self._places = {name: setting.place for name, setting in settings.items()}
         self._layers = {name: layers[name] for name in settings}
@@ -58,6 +69,21 @@ class Draft:
         self._places[name], self._layers[name] = self._places[leader], self._layers[leader]
         self._leaders[name] = leader
 
+    def sets(self) -> list[str]:
+        """The names of data sets, in order."""
+        named = (_named_section(name) for name in self.values)
+        return list(dict.fromkeys(name.removeprefix("data.datasets.") for name in named if name))
+
+    def given(self, section: str) -> list[str]:
+        """What is set below a section."""
+        return [name for name in self._places if name.startswith(f"{section}.")]
+
+    def drop(self, section: str) -> None:
+        """Take away all that stands below a section."""
+        for name in [name for name in self.values if name.startswith(f"{section}.")]:
+            del self.values[name]
+            self._places.pop(name, None)
+
     def fault(self, seen: str, *about: str, expected: str = "", cure: str = "") -> Fault:
         """A fault at the newest of the settings it is about; the sentence gets the places of the others."""
         newest = max(about, key=lambda name: self._layers.get(name, -1))
@@ -68,7 +94,14 @@ class Draft:
     def origins(self) -> dict[str, str]:
         """Where the value of each key came from, in the order of the schema."""
         order = {name: number for number, name in enumerate(keys())}
-        return {name: self._origin(name) for name in sorted(self.values, key=lambda name: order[owner(name)])}
+        named = {f"data.datasets.{name}": number for number, name in enumerate(self.sets())}
+
+        def place(name: str) -> tuple[int, int, int]:
+            section = _named_section(name)
+            number = order[pattern(owner(name))]
+            return (order[group_of(section)], named[section], number) if section else (number, -1, -1)
+
+        return {name: self._origin(name) for name in sorted(self.values, key=place)}
 
     def _origin(self, name: str) -> str:
         place = self._places.get(name, "default")
@@ -76,8 +109,16 @@ class Draft:
         return f"{origin} (follows {self._leaders[name]})" if name in self._leaders else origin
 
 
+def _named_section(name: str) -> str | None:
+    """The section of a name of the user's that a key stands in: `data.datasets.faq`."""
+    while name and not group_of(name):
+        name = name.rpartition(".")[0]
+    return name or None
+
+
 def follow(draft: Draft) -> None:
     """Let earlier settings follow the later ones that they contradict."""
+    _follow_datasets(draft)
     _follow_batch(draft)
     for schedule in SCHEDULES:
         _follow_schedule(draft, *schedule)
@@ -93,10 +134,21 @@ def follow(draft: Draft) -> None:
 def check(draft: Draft) -> Iterator[Fault]:
     """Every contradiction that is left."""
     for rule in (
-        _texts, _columns, _encoding, _split, _batch, _offload, _stream, _packing, _schedules, _best, _metric,
-        _precision, _mode, _kind, _regex,
+        _texts, _columns, _encoding, _datasets, _mixing, _split, _batch, _offload, _stream, _packing, _schedules, _best,
+        _metric, _precision, _mode, _kind, check_pairs, _regex,
     ):  # fmt: skip
         yield from rule(draft)
+
+
+def _follow_datasets(draft: Draft) -> None:
+    given = draft.given("data.datasets")
+    if not given or draft[RAW] == keys()[RAW].default:
+        return
+    newer = [name for name in given if draft.is_newer(name, RAW)]
+    if newer:
+        draft.follow(RAW, keys()[RAW].default, newer[0])
+    elif all(draft.is_newer(RAW, name) for name in given):
+        draft.drop("data.datasets")
 
 
 def _follow_batch(draft: Draft) -> None:
@@ -128,8 +180,8 @@ def _follow_schedule(draft: Draft, strategy: str, steps: str, times: str) -> Non
 
 def _texts(draft: Draft) -> Iterator[Fault]:
     for name, value in draft.values.items():
-        key = keys()[owner(name)]
-        if value in ("", []) and name not in MAY_BE_EMPTY:
+        key = key_of(owner(name))
+        if value in ("", []) and pattern(name) not in MAY_BE_EMPTY:
             yield draft.fault(f"`{name}` is empty.", name, expected=key.allowed())
         if isinstance(value, list) and "" in value:
             yield draft.fault(f"`{name}` has an empty text in it.", name, expected=key.allowed())
@@ -141,13 +193,45 @@ def _texts(draft: Draft) -> Iterator[Fault]:
 
 def _columns(draft: Draft) -> Iterator[Fault]:
     for name, yours in draft.values.items():
-        ours = name.removeprefix("data.columns.")
-        if ours != name and ours not in COLUMNS:
+        of = owner(name)
+        ours = name[len(of) + 1 :]
+        if ours and of.endswith("columns") and ours not in COLUMNS:
             turn = f"Did you mean `{yours}: {shown(ours)}`?" if yours in COLUMNS else ""
             known = ", ".join(f"`{column}`" for column in COLUMNS)
             yield draft.fault(
                 f"`{shown(ours)}` is none of our columns.", name, expected=f"`ours: yours`; ours are {known}", cure=turn
             )
+
+
+def _datasets(draft: Draft) -> Iterator[Fault]:
+    sets = draft.sets()
+    for name in sets:
+        section = f"data.datasets.{name}"
+        path = draft[f"{section}.path"]
+        if not path:
+            seen = f"`{section}` does not say where its rows are."
+            cure = f"Set {section}.path to a file, a folder or hf:org/name."
+            yield draft.fault(seen, *draft.given(section), cure=cure)
+        for key in ("subset", "split"):
+            paths = [path] if isinstance(path, str) else path
+            if draft[f"{section}.{key}"] is not None and not all(one.startswith("hf:") for one in paths):
+                seen = f"`{section}.{key}` is set, and `{section}.path` is not of the hub."
+                cure = f"Take {key} away, or write hf:org/name."
+                yield draft.fault(seen, f"{section}.{key}", f"{section}.path", cure=cure)
+        longest = draft[f"{section}.max_seq_len"]
+        if longest is not None and longest > draft[LENGTH]:
+            seen = f"`{section}.max_seq_len` {longest} is above `{LENGTH}` {draft[LENGTH]}."
+            yield draft.fault(seen, f"{section}.max_seq_len", LENGTH, cure=f"Raise {LENGTH}, or lower the other.")
+    if sets and draft[RAW] != keys()[RAW].default:
+        seen = f"`{RAW}` and `data.datasets` both say where the rows are."
+        yield draft.fault(seen, RAW, *draft.given("data.datasets"), cure=f"Make what {RAW} names one of the data sets.")
+
+
+def _mixing(draft: Draft) -> Iterator[Fault]:
+    weights = [name for name in (f"data.datasets.{one}.weight" for one in draft.sets()) if draft[name] is not None]
+    if weights and draft[TEMPERATURE] != 1:
+        seen = f"`{TEMPERATURE}` and `{weights[0]}` both say how large a share is."
+        yield draft.fault(seen, TEMPERATURE, *weights, cure=f"Set {TEMPERATURE} to 1, or take the weights away.")
 
 
 def _encoding(draft: Draft) -> Iterator[Fault]:
@@ -166,6 +250,13 @@ def _encoding(draft: Draft) -> Iterator[Fault]:
 def _split(draft: Draft) -> Iterator[Fault]:
     names = ("data.split.train", "data.split.val", "data.split.test")
     shares = [draft[name] for name in names]
+    counted = [name for name in names[1:] if draft[name] > 1]
+    for name in counted:
+        if draft[name] != int(draft[name]):
+            expected = "a share up to 1, or a whole number of rows"
+            yield draft.fault(f"`{name}` is {draft[name]:g}.", name, expected=expected)
+    if counted:
+        return
     if abs(sum(shares) - 1) > 1e-6:  # 0.333 + 0.333 + 0.334 is no exact 1
         sum_shown = " + ".join(f"{share:g}" for share in shares) + f" = {sum(shares):g}"
         yield draft.fault(

@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Auto = Literal["auto"]
 Share = Annotated[float, Field(ge=0, le=1)]
+ShareOrRows = Annotated[float, Field(ge=0)]
+DatasetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Count = Annotated[int, Field(ge=1)]
 Minutes = Annotated[float, Field(gt=0), "minutes"]  # `45m` and `1h30m` are read too
 
@@ -201,9 +203,11 @@ class TrainSection(Section):
 class SplitSection(Section):
     """Shares of the three splits; they add up to 1."""
 
-    train: Share = Field(0.8, description="Share of the training split.")
-    val: Share = Field(0.1, description="Share of the validation split.")
-    test: Share = Field(0.1, description="Share of the test split.")
+    train: Share = Field(0.8, description="Share of the training split; with a number of rows below, what is left.")
+    val: ShareOrRows = Field(
+        0.1, description="Share of the validation split; above 1 a number of rows of each data set."
+    )
+    test: ShareOrRows = Field(0.1, description="Share of the test split; above 1 a number of rows of each data set.")
 
 
 class StyleSection(Section):
@@ -216,12 +220,62 @@ class StyleSection(Section):
     role: Literal["system", "user"] = Field("system", description="The message that gets the rule.")
 
 
+class MixingSection(Section):
+    """How much of each data set a pass takes, beside their own weight and repeat."""
+
+    temperature: Annotated[float, Field(ge=1)] = Field(
+        1.0, description="Shares of data sets without weights: rows ** (1 / temperature), so that above 1 small sets "
+        "count for more (Devlin et al. 2018, mBERT).",
+    )  # fmt: skip
+    rows: Count | None = Field(
+        None, description="Examples a pass. `null`: all; with weights or a temperature the most at which no set is "
+        "taken more often than its repeat says.",
+    )  # fmt: skip
+
+
+class DatasetSection(Section):
+    """One of several data sets; a key that is `null` is as the whole's."""
+
+    path: str | list[str] = Field("", description="File, folder, `hf:org/name[/config][:split]`, or a list of these.")
+    subset: str | None = Field(None, description="Config of a data set of the hub, instead of `/config` in its path.")
+    split: str | None = Field(None, description="Split of a data set of the hub, instead of `:split` in its path.")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="Names of its columns, as data.columns, which hold where these say nothing."
+    )
+    system: str | list[str] | None = Field(
+        None, description="System message of its conversations; of a list of them each row gets one, by its content."
+    )
+    system_mode: Literal["only_if_missing", "replace", "prepend"] = Field(
+        "only_if_missing", description="Put it only where there is none, in the place of the row's own, or before it."
+    )
+    max_rows: Count | None = Field(None, description="Training examples taken at most, a seeded choice of all.")
+    weight: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Its share of the training examples, relative to the weights of the others (1 where `null`)."
+    )
+    repeat: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="How often a pass takes each of its examples; 0.5 takes a seeded half."
+    )
+    max_seq_len: Annotated[int, Field(ge=8)] | None = Field(
+        None, description="Longest example of this set, in tokens; at most model.max_seq_len."
+    )
+    truncation: Literal["drop", "truncate", "split", "truncate_turns"] | None = Field(
+        None, description="As data.truncation."
+    )
+    loss_on: Literal["assistant", "last", "all", "flagged"] | None = Field(None, description="As data.loss_on.")
+
+
 class DataSection(Section):
     """From raw rows to the text that is trained on."""
 
     raw_path: str | list[str] = Field(
         "data/raw", description="File, folder, `hf:org/name[:split]`, or a list of these."
     )
+    datasets: dict[DatasetName, DatasetSection] = Field(
+        default_factory=dict,
+        description="Several data sets instead of raw_path: below a name of yours the keys of each. They are mixed as "
+        "their weight, repeat and max_rows say.",
+    )
+    mixing: MixingSection = Field(default_factory=MixingSection, description="")
     encoding: str = Field(
         "auto", description="Text encoding of the raw files. `auto`: UTF-8, or UTF-16 with a byte order mark."
     )
@@ -230,8 +284,21 @@ class DataSection(Section):
         description="Names of your columns, as `ours: yours`; ours are system, user, assistant and messages.",
     )
     max_rejected: Share = Field(0.05, description="Share of unusable rows above which a command fails.")
+    blocklist: str | None = Field(
+        None, description="File of rows to leave out: a source a line, as `faq.jsonl:17`. `make blocklist` writes one."
+    )
+    near_duplicates: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        0.8, description="Rows whose words are alike to this share (Jaccard, by MinHash) go to one split; `null`: only "
+        "rows that ask the same.",
+    )  # fmt: skip
+    group_by: str | None = Field(
+        None, description="Field of the raw rows, such as `document`: rows in which it is equal go to one split."
+    )
     split: SplitSection = Field(default_factory=SplitSection, description="")
     processed_dir: str = Field("data/processed", description="Folder of the processed splits.")
+    prepared_dir: str = Field(
+        "data/prepared", description="Folder that `make prepare` writes: the examples as Parquet, and what made them."
+    )
     style_dir: str = Field("data/processed_with_style", description="Folder that `make style` writes.")
     rendered_dir: str = Field("data/rendered", description="Folder that `make render` writes.")
     train_path: str | None = Field(None, description="Training split. `null`: train.jsonl in processed_dir.")
@@ -241,10 +308,16 @@ class DataSection(Section):
         "auto", description="Chat template. `auto`: the model's own, else chat_templates/default.jinja (for a seq2seq "
         "model the text alone). `plain`: the System:/User:/Assistant: form.",
     )  # fmt: skip
-    truncation: Literal["drop", "end"] = Field(
-        "drop", description="What happens to an example longer than model.max_seq_len (or model.max_target_len): "
-        "`drop` it, or cut its `end`. Counted and shown before training.",
+    loss_on: Literal["assistant", "last", "all", "flagged"] = Field(
+        "assistant", description="What is trained: every answer of the `assistant`, its `last` one, `all` of the text, "
+        "or the answers that are not `flagged` with `train: false`. In evaluation too.",
     )  # fmt: skip
+    truncation: Literal["drop", "truncate", "split", "truncate_turns"] = Field(
+        "drop", description="What happens to a row longer than model.max_seq_len (or model.max_target_len): `drop` it, "
+        "`truncate` it, `split` it at turns and sentences into examples of their own, or leave its oldest turns out "
+        "(`truncate_turns`). Counted and shown before training.",
+    )  # fmt: skip
+    truncation_side: Literal["end", "start"] = Field("end", description="Where `truncate` cuts.")
     style: StyleSection = Field(default_factory=StyleSection, description="")
 
 

@@ -155,7 +155,7 @@ def cut_step(train: TrainSection, processes: int = 1) -> tuple[int, int]:
 
 def unheeded(config: Config) -> list[str]:
     """A sentence for each setting that has no effect beside the others, so that none is ignored in silence."""
-    infer, train = config.infer, config.train
+    infer, train, data = config.infer, config.train, config.data
     said = [
         f"infer.{name} {value:g} has no effect: infer.temperature is 0, which is greedy."
         for name, value, neutral in (("top_p", infer.top_p, 1), ("top_k", infer.top_k, 0))
@@ -165,6 +165,11 @@ def unheeded(config: Config) -> list[str]:
         said.append(
             f"train.warmup_ratio {train.warmup_ratio:g} has no effect with train.lr_scheduler_type constant; "
             "constant_with_warmup heeds it."
+        )
+    policies = [data.truncation, *(one.truncation for one in data.datasets.values())]
+    if data.truncation_side == "start" and "truncate" not in policies:
+        said.append(
+            f"data.truncation_side start has no effect: data.truncation is {data.truncation}, which cuts nothing."
         )
     return said
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import console
-from .keys import keys, sections
+from .keys import key_of, owner, section_of
 from .reading import BOOLEANS, NULLS, NUMBER
 from .schema import Config, Section
 
@@ -32,10 +32,11 @@ def print_config(config: Config, origins: Mapping[str, str]) -> None:
     rows = []
     for name, origin in origins.items():
         value: Any = values
-        for part in name.split(".", 2 if name.startswith("data.columns") else -1):
+        of = owner(name)
+        for part in [*of.split("."), *filter(None, [name[len(of) + 1 :]])]:
             value = value[part]
-        rows.append((name, scalar(value), origin))
-    rows = [row for row in rows if row[0] != "data.columns" or not values["data"]["columns"]]
+        if not (value and isinstance(value, dict)):  # its entries have lines of their own
+            rows.append((name, scalar(value), origin))
     wide = [max(len(row[column]) for row in rows if len(row[column]) <= 40) for column in (0, 1)]
     for name, value, origin in rows:
         console.result(f"{name:<{wide[0]}}  {value:<{wide[1]}}  {origin}".rstrip())
@@ -67,16 +68,19 @@ def scalar(value: Any) -> str:
     return value if SAFE.fullmatch(value) and not special else _quoted(value)
 
 
-def _write_section(lines: list[str], section: str, values: Section, comments: bool) -> None:
+def _write_section(lines: list[str], section: str, values: Section | Mapping[str, Section], comments: bool) -> None:
     indent = "  " * (section.count(".") + 1 if section else 0)
-    for name, value in values:
+    for name, value in values.items() if isinstance(values, dict) else values:
         full = f"{section}.{name}" if section else name
-        if full in sections():
+        if kind := section_of(full):
             if not section:
                 lines.append("")
             head = f"{indent}{name}:"
-            summary = (sections()[full].__doc__ or "").splitlines()[0]
+            summary = (kind.__doc__ or "").splitlines()[0]
             lines.append(f"{head:<{COMMENT_COLUMN}}# {summary}" if comments else head)
+            _write_section(lines, full, value, comments)
+        elif value and key_of(full).named:
+            lines.append(f"{indent}{name}:")
             _write_section(lines, full, value, comments)
         else:
             line = f"{indent}{name}: {scalar(value)}"
@@ -85,7 +89,7 @@ def _write_section(lines: list[str], section: str, values: Section, comments: bo
 
 def _commented(line: str, name: str) -> list[str]:
     """The line of a key with its meaning beside it, and below it where one line is too short."""
-    key = keys()[name]
+    key = key_of(name)
     words = f"{key.description} {key.brief()}".strip()
     column = max(COMMENT_COLUMN, len(line) + 2)
     room = WIDTH - column - len("# ")

@@ -85,17 +85,22 @@ ENTRIES = (
     Entry(
         "E305", "Every row is longer than model.max_seq_len",
         "With data.truncation: drop nothing would be left to train on.",
-        "Raise model.max_seq_len to what the histogram shows, or set data.truncation to end.",
+        "Raise model.max_seq_len to what the histogram shows, or set data.truncation to truncate or split.",
     ),
     Entry(
         "E306", "Too many rows have nothing to train on",
-        "Their answers were cut off by data.truncation: end, or are empty after the template.",
+        "Their answers were cut off by data.truncation: truncate, or are empty after the template.",
         "Raise model.max_seq_len; look at the rows that are named.",
     ),
     Entry(
         "E307", "Too many rows cannot be rendered",
         "The chat template refuses their roles, or they were rendered for another model.",
         "Choose another data.template_path, or render them again: make render.",
+    ),
+    Entry(
+        "E308", "The splits are not those of the config and the raw data",
+        "The config's data sets, their files or the code changed after make process.",
+        "make prepare, or make train: both make the splits anew.",
     ),
     Entry(
         "E400", "Another fault of the machine",

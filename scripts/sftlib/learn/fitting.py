@@ -41,6 +41,7 @@ from .logprobs import verify_causal, verify_head
 from .packing import verify_packing
 from .progress import Progress
 from .records import Records, time_metrics
+from .row_losses import RowLosses
 from .samples import SampleAnswers
 from .stopping import Stopper
 from .tally import Tally
@@ -86,6 +87,7 @@ def build_trainer(
     samples: SampleAnswers | None = None,
     settings: Mapping[str, Any] | None = None,
     remember: Callable[[int, int], None] | None = None,
+    decode: Callable[[Sequence[int]], str] = str,
 ) -> SftTrainer:
     """A trainer with every callback.
 
@@ -94,6 +96,7 @@ def build_trainer(
     train_set, eval_set: data sets of `Example`s with `.lengths`.
     settings: flat, for the HPARAMS page and W&B.
     remember: told, when a micro-batch did not fit, the rows and their length that are tried from now on.
+    decode: ids to text, for the rows of a step that stands out; without it they are written as they are.
     Of several processes each calls it with the same, after `processes.join`.
     Raises ConfigError, DataError, MachineError or ModelError before anything is trained.
     """
@@ -135,7 +138,8 @@ def build_trainer(
         callbacks.append(EarlyStoppingCallback(train.early_stopping_patience))
     callbacks.append(Stopper(run))  # after those that end a training by themselves
     trainer = SftTrainer(
-        model, arguments, run=run, tally=tally, broken=broken, train_set=train_set, eval_set=eval_set,
+        model, arguments, run=run, tally=tally, broken=broken, row_losses=RowLosses(run, decode),
+        train_set=train_set, eval_set=eval_set,
         collate=_collator(pad_id), save_total_limit=train.save_total_limit, samples=samples, callbacks=callbacks,
         remember=remember, packs=train.packing,
     )  # fmt: skip

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from .. import files
 from ..run.folder import RunFolder
+from ..run.journal import entries
 from ..units import GIB
 from .tally import Tally, memory_bytes
 
@@ -62,7 +62,7 @@ class Records(TrainerCallback):
 
 def truncate_records(run: RunFolder, step: int) -> None:
     """Keep the records up to `step`, in both files. A last line torn by a kill is dropped."""
-    kept = [record for record in _readable(run.metrics) if record["step"] <= step]
+    kept = [record for record in entries(run.metrics) if record["step"] <= step]
     files.write_jsonl(run.metrics, kept)
     rows = [_csv_line([record.get(column, "") for column in COLUMNS]) for record in kept]
     files.write_text(run.train_log, _csv_line(COLUMNS) + "".join(rows))
@@ -106,15 +106,3 @@ def _csv_line(cells: Any) -> str:
     line = io.StringIO()
     csv.writer(line, lineterminator="\n").writerow(cells)
     return line.getvalue()
-
-
-def _readable(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    records = []
-    for _, line in files.numbered_lines(path):
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return records

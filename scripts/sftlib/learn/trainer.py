@@ -13,6 +13,7 @@ Accelerate, FSDP, DeepSpeed and callbacks work as its users know them. Overridde
     create_scheduler      by the time where there is a budget of it
     get_batch_samples     the tokens of a step are always counted
     training_step         again in smaller pieces, from the start of the step, when memory runs out (replay)
+    _get_grad_norm        is told to the record of row losses, too
     _maybe_log_save_evaluate   a step that is not applied is no part of the logged loss
     log                   speed and memory beside the loss
 
@@ -42,11 +43,12 @@ from . import checkpoints, processes
 from .budget import Budget, follow_time
 from .guards import BrokenSteps, broken_evaluation, refuse_non_finite_weights
 from .logprobs import hidden_states, output_head, supervised, token_logprobs
-from .losses import nll_sum
+from .losses import nll_of_rows, nll_sum
 from .order import StepSampler, WithBlank
 from .packing import pack
 from .records import write_best
 from .replay import Replay, Sizes
+from .row_losses import RowLosses
 from .samples import SampleAnswers
 from .sharding import gather
 from .tally import Tally
@@ -62,6 +64,7 @@ class SftTrainer(Trainer):
         collate: examples -> input_ids, attention_mask and labels, and `sources` and `lengths`, one a row.
         train_set, eval_set: data sets of examples with `.lengths`.
         broken: leaves out steps that are not finite.
+        row_losses: writes down what each row's loss was.
         save_total_limit: checkpoints kept; the newest and the best always are.
         samples: answered at each evaluation and logged as eval_rougeL; None for none.
         remember: told, when a micro-batch did not fit, the rows and their length that are tried from now on.
@@ -70,18 +73,19 @@ class SftTrainer(Trainer):
 
     def __init__(
         self, model: nn.Module, args: TrainingArguments, *, run: RunFolder, tally: Tally, broken: BrokenSteps,
-        train_set: Dataset, eval_set: Dataset | None, collate: Callable[[Sequence[Any]], dict[str, Any]],
-        save_total_limit: int | None, samples: SampleAnswers | None, callbacks: Sequence[Any],
-        remember: Callable[[int, int], None] | None, packs: bool,
+        row_losses: RowLosses, train_set: Dataset, eval_set: Dataset | None,
+        collate: Callable[[Sequence[Any]], dict[str, Any]], save_total_limit: int | None,
+        samples: SampleAnswers | None, callbacks: Sequence[Any], remember: Callable[[int, int], None] | None,
+        packs: bool,
     ) -> None:  # fmt: skip
         super().__init__(
             model=model, args=args, data_collator=collate, eval_dataset=eval_set,
             train_dataset=train_set if args.world_size == 1 else WithBlank(train_set),
-            callbacks=[tally, broken, Sizes(), *callbacks],
+            callbacks=[tally, row_losses, broken, Sizes(), *callbacks],
         )  # fmt: skip
         self.remove_callback(PrinterCallback)  # only `console` prints
         self.model_accepts_loss_kwargs = True  # makes Trainer count the labels of the whole step for compute_loss
-        self.run, self.tally, self.broken = run, tally, broken
+        self.run, self.tally, self.broken, self.row_losses = run, tally, broken, row_losses
         self.replay = Replay(
             run, forget=self._forget_step, is_alone=self.accelerator.distributed_type == DistributedType.NO,
             is_checkpointed=getattr(model, "is_gradient_checkpointing", False), remember=remember,
@@ -112,6 +116,7 @@ class SftTrainer(Trainer):
         self.model_wrapped.zero_grad()
         self._tr_loss.copy_(self._loss_before)
         self.broken.forget_step()
+        self.row_losses.forget_step()
         self.tally.forget_step()
 
     def compute_loss(
@@ -124,6 +129,7 @@ class SftTrainer(Trainer):
         """The micro-batch's share of the step's loss."""
         logprobs_N, rows_N = self._logprobs(model, inputs)
         is_broken = self.broken.look(inputs, logprobs_N, rows_N)
+        self.row_losses.count(inputs, logprobs_N, rows_N)
         self.tally.count(inputs, len(logprobs_N), blanks=inputs["sources"].count(""))
         loss = nll_sum(logprobs_N) / (len(logprobs_N) if num_items_in_batch is None else num_items_in_batch)
         loss = (
@@ -180,8 +186,7 @@ class SftTrainer(Trainer):
     def _row_sums(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
         """Of each row the loss, summed, and the count of its supervised tokens, [B, 2]."""
         logprobs_N, rows_N = self._logprobs(model, inputs)
-        sums_B2 = torch.zeros(len(inputs["labels"]), 2, device=logprobs_N.device)
-        return sums_B2.index_add_(0, rows_N, torch.stack([-logprobs_N, torch.ones_like(logprobs_N)], dim=1))
+        return nll_of_rows(logprobs_N, rows_N, len(inputs["labels"]))
 
     def _logprobs(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
         # Accelerate wraps model.forward in autocast; the head is applied outside of it and must compute the same way.
@@ -198,6 +203,10 @@ class SftTrainer(Trainer):
     def _get_eval_sampler(self, eval_dataset: Any) -> list[int]:
         lengths = eval_dataset.lengths
         return sorted(range(len(lengths)), key=lambda row: -lengths[row])
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> Tensor | float | None:
+        self.row_losses.grad_norm = super()._get_grad_norm(model, grad_norm)
+        return self.row_losses.grad_norm
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         refuse_non_finite_weights(self.model, self.state.global_step)

@@ -110,6 +110,11 @@ def find_text(section: ModelSection) -> Path:
     return download_text(section.name, section.revision)
 
 
+def find_described(section: ModelSection) -> StoredModel:
+    """The model without its weights, as far as text goes: what `find_text` finds."""
+    return StoredModel(find_text(section), section.name, section.revision, section.name)
+
+
 def _home(section: ModelSection) -> Path:
     """Where the files of a model are, if they are here."""
     name, store = section.name, Path(section.local_dir)

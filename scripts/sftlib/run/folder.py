@@ -4,7 +4,7 @@ In come the folder of all runs (train.output_dir) and a name; out goes a `RunFol
 data: what made a run is in `stamp`, checkpoints are of `learn`.
 
     outputs/<name>/config.yaml backend.json stamp.json metrics.jsonl train_log.csv time_metrics.json best.json
-                   non_finite.jsonl out_of_memory.jsonl checkpoint-*/ adapter/ eval/
+                   seen.jsonl spikes.jsonl non_finite.jsonl out_of_memory.jsonl checkpoint-*/ adapter/ eval/
                    summary.json (written last: the run is finished)
     outputs/tb/<name>/      its curves
     adapters/last           -> the newest finished run's adapter
@@ -71,6 +71,16 @@ class RunFolder:
     def time_metrics(self) -> Path:
         """How long it took, how fast it was."""
         return self.path / "time_metrics.json"
+
+    @property
+    def seen(self) -> Path:
+        """The loss of each row each time it was seen, one JSON object a step."""
+        return self.path / "seen.jsonl"
+
+    @property
+    def spikes(self) -> Path:
+        """The steps that stood out, with their rows, one JSON object each; only there when there was one."""
+        return self.path / "spikes.jsonl"
 
     @property
     def non_finite(self) -> Path:

@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -30,6 +31,10 @@ WITHOUT_EFFECT = (
     "run_name", "logging.", "infer.", "eval.", "data.", "model.name", "model.local_dir", "model.revision",
     "train.resume", "train.output_dir", "train.logging_steps", "train.save_total_limit",
 )  # fmt: skip
+OF_THE_ROWS = re.compile(  # the stored rows are hashed, but not what is cut off, learnt and taken of them
+    r"data\.(loss_on|truncation|truncation_side|mixing\..*)"
+    r"|data\.datasets\.[^.]+\.(weight|repeat|max_rows|max_seq_len|truncation|loss_on)"
+)
 RATES_ANSWERS = ("eval.training_rows", "eval.max_new_tokens")  # these choose the best checkpoint when eval_rougeL does
 PACKAGES = (
     "torch",
@@ -98,9 +103,10 @@ def matching_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     flat = _flatten(config)
     rated = RATES_ANSWERS if flat.get("train.metric_for_best_model") == "eval_rougeL" else ()
-    truncation = ("data.truncation",)  # the stored rows are hashed, but not what is cut off them
     return {
-        key: value for key, value in flat.items() if not key.startswith(WITHOUT_EFFECT) or key in (*rated, *truncation)
+        key: value
+        for key, value in flat.items()
+        if not key.startswith(WITHOUT_EFFECT) or key in rated or OF_THE_ROWS.fullmatch(key)
     }
 
 

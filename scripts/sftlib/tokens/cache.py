@@ -4,11 +4,10 @@ In: a key made of everything the examples depend on, and a function that makes t
 the disk, made before or now. One Arrow file a key (table.py), written whole or not at all; a file that cannot be read
 is made again.
 
-    key = CacheKey(sha256_file(path), template.identity, tokenizer_digest(folder), truncation="drop/1024")
-    examples = cached_examples(Path("outputs/.cache"), key, lambda remarks: encode_columns(rendered, tokenizer))
+    key = CacheKey(sha256_file(path), template.identity, tokenizer_digest(folder), options=maker.identity)
+    examples = cached_examples(Path("outputs/.cache"), key, lambda remarks: maker.columns(rows, remarks, "train"))
 
-The version of our own code is part of every key: a hash over the sources that make an example. The length policy may be
-applied behind the cache or before it; naming it in the key makes both right.
+The version of our own code is part of every key (identity.py).
 
 Worst bug: examples of yesterday's data, template or code (tests/tokens/test_cache.py).
 """
@@ -17,51 +16,42 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import re
 import time
 from collections.abc import Callable, Iterable
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow as pa
 
 from .. import console
-from ..files import sha256_file, sha256_text, whole_file
+from ..files import sha256_text, whole_file
 from .columns import Columns
+from .identity import code_version
 from .remarks import Remarks
 from .table import ExampleTable, open_table, write_table
 
-KEPT = 8  # files in the folder: the splits of the last few settings; older ones are deleted
+KEPT = 8  # files in the folder at least: the splits of the last few settings
+KEPT_BYTES = 8 << 30  # and as many more as these hold: ten data sets have thirty files; older ones are deleted
 FILE = re.compile(r"[0-9a-f]{64}\.arrow")
 LEFT = re.compile(r"[0-9a-f]{64}\.safetensors|\.[0-9a-f]{64}\..*\.tmp")  # by earlier versions and by killed writes
 DAY = 24 * 3600  # seconds after which nobody writes to a temporary file any more
-TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model",
-    "spiece.model", "vocab.json", "vocab.txt", "merges.txt",
-)  # fmt: skip
-ROOMS = Path(__file__).resolve().parents[1]
-CODE = ("chat/conversation.py", "chat/stored.py", "chat/sandbox.py", "chat/tracing.py", "chat/templates.py",
-        "chat/rendering.py", "chat/pairs.py", "tokens/examples.py", "tokens/encoding.py", "tokens/spelling.py",
-        "tokens/columns.py", "tokens/pairs.py", "tokens/length.py", "tokens/cache.py", "tokens/table.py",
-        "tokens/remarks.py")  # fmt: skip
-CALLED = ("jinja2", "tokenizers", "transformers")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CacheKey:
     """Everything that the examples depend on, besides our own code.
 
-    rows: hash of the split's file. template: `ChatTemplate.identity`. tokenizer: `tokenizer_digest`. truncation: the
-    policy and the length, or a constant where the policy is applied behind the cache.
+    rows: hash of the split's file. template: `ChatTemplate.identity`. tokenizer: `tokenizer_digest`. options: what
+    else the config says of them (`Maker.identity`).
     """
 
     rows: str
     template: str
     tokenizer: str
-    truncation: str
+    options: str
 
     def digest(self) -> str:
         """The name of the file: a hash that one changed character anywhere changes."""
@@ -93,26 +83,15 @@ def cached_examples(folder: str | Path, key: CacheKey, make: Callable[[Remarks],
 
 def _sweep(folder: Path) -> None:
     """Delete our files but the newest. Others may do the same at the same time; what they have mapped stays theirs."""
-    ages: dict[Path, float] = {}
+    found: dict[Path, os.stat_result] = {}
     for file in folder.iterdir():
         with contextlib.suppress(FileNotFoundError):
-            ages[file] = file.stat().st_mtime
-    whole = sorted((file for file in ages if FILE.fullmatch(file.name)), key=lambda file: ages[file], reverse=True)
-    left = [file for file in ages if LEFT.fullmatch(file.name) and ages[file] < time.time() - DAY]
-    for file in (*whole[KEPT:], *left):
+            found[file] = file.stat()
+    whole = [file for file in found if FILE.fullmatch(file.name)]
+    whole.sort(key=lambda file: found[file].st_mtime, reverse=True)
+    sums = itertools.accumulate(found[file].st_size for file in whole)
+    old = [file for file, size in list(zip(whole, sums, strict=True))[KEPT:] if size > KEPT_BYTES]
+    left = [file for file in found if LEFT.fullmatch(file.name) and found[file].st_mtime < time.time() - DAY]
+    for file in (*old, *left):
         with contextlib.suppress(OSError):  # gone already, or Windows, which keeps what is mapped
             file.unlink()
-
-
-def tokenizer_digest(folder: str | Path) -> str:
-    """Hash of the files that make the tokenizer in a model's folder."""
-    files = [Path(folder) / name for name in TOKENIZER_FILES]
-    return sha256_text(json.dumps({file.name: sha256_file(file) for file in files if file.is_file()}))
-
-
-@cache
-def code_version() -> str:
-    """Hash of the sources that turn a row into an example, and of the versions of what they call."""
-    return sha256_text(
-        json.dumps({name: sha256_file(ROOMS / name) for name in CODE} | {name: version(name) for name in CALLED})
-    )

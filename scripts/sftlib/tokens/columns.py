@@ -54,6 +54,13 @@ class Columns:
     def __len__(self) -> int:
         return len(self.sources)
 
+    def rows(self, first: int, past: int) -> Columns:
+        """Some rows of these; their numbers are not copied."""
+        begin, end = self.starts[first], self.starts[past]
+        counts = (getattr(self, name)[first:past] for name in ("is_complete", "straddling", "stray_ends", "decoder_at"))
+        starts = self.starts[first : past + 1] - begin
+        return Columns(self.ids[begin:end], self.trained[begin:end], starts, self.sources[first:past], *counts)
+
     def examples(self) -> Iterator[Example]:
         """An example a row."""
         labels = np.where(self.trained, self.ids, IGNORED)
@@ -77,6 +84,35 @@ def in_columns(examples: Iterable[Example]) -> Iterator[Columns]:
     rest = iter(examples)
     while some := list(itertools.islice(rest, ROWS)):
         yield Columns.of(some)
+
+
+def rebatched(parts: Iterable[Columns]) -> Iterator[Columns]:
+    """The same rows, ROWS at a time, from parts of any size."""
+    held: list[Columns] = []
+    for part in parts:
+        if not held and len(part) == ROWS:
+            yield part
+            continue
+        held.append(part)
+        if sum(map(len, held)) < ROWS:
+            continue
+        whole = _end_to_end(held)
+        full = len(whole) - len(whole) % ROWS
+        for first in range(0, full, ROWS):
+            yield whole.rows(first, first + ROWS)
+        held = [whole.rows(full, len(whole))] if len(whole) > full else []
+    if any(map(len, held)):
+        yield _end_to_end(held)
+
+
+def _end_to_end(parts: Sequence[Columns]) -> Columns:
+    lengths = np.concatenate([np.diff(part.starts) for part in parts])
+    one_after_another = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("ids", "trained", "is_complete", "straddling", "stray_ends", "decoder_at")
+    )
+    ids, trained, *others = one_after_another
+    return Columns(ids, trained, places(lengths), [source for part in parts for source in part.sources], *others)
 
 
 def places(lengths: Iterable[int]) -> np.ndarray:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from torch.utils.data import Dataset
 
 from .examples import Example
+from .mixing import MixedTable
 from .table import ExampleTable
 
 
@@ -20,7 +21,7 @@ class ExampleDataset(Dataset):
 
     def __init__(self, examples: Sequence[Example]) -> None:
         self.examples = examples
-        is_table = isinstance(examples, ExampleTable)  # a table knows them without making an example
+        is_table = isinstance(examples, ExampleTable | MixedTable)  # a table knows them without making an example
         self.lengths = examples.lengths.tolist() if is_table else [len(example.input_ids) for example in examples]
 
     def __len__(self) -> int:

@@ -12,6 +12,8 @@ A token is supervised if all its characters are in a span. What that leaves out 
   prompt alone the tokenizer has already cut there;
 - stray ends: the span's last token, its end-of-turn, met before the end, because somebody wrote the marker's text into
   an answer. Trained, it would teach the model to stop in mid-answer.
+Where prompts are trained too (`Rendered.taught_from`), so is every token from there through the last end-of-turn, but
+stray ends.
 
 Worst bug: a label on a token of the prompt, or none on the end-of-turn (tests/tokens/test_encoding.py).
 """
@@ -48,20 +50,12 @@ def encode(rendered: Iterable[Rendered], tokenizer: PreTrainedTokenizerBase) -> 
 
 
 def encode_columns(rendered: Iterable[Rendered], tokenizer: PreTrainedTokenizerBase) -> Iterator[Columns]:
-    """The same, ROWS texts at a time; while these are cut into tokens, the next are taken."""
-    if not tokenizer.is_fast:
-        raise ModelError(
-            f"The tokenizer ({type(tokenizer).__name__}) does not say which characters a token stands for.",
-            expected="a fast tokenizer (tokenizer.json)",
-            cure="Convert it: AutoTokenizer.from_pretrained(folder, use_fast=True).save_pretrained(folder).",
-        )
-    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    # What a call of transformers' tokenizer does, less the lists of Python objects that it makes of every offset.
-    fast = tokenizer.backend_tokenizer
-    fast.no_truncation()
-    fast.no_padding()
-    fast.encode_special_tokens = tokenizer.split_special_tokens
-    cutter = _Cutter(fast, special)
+    """The same, ROWS texts at a time."""
+    return (columns for _, columns in encode_beside(rendered, Cutter.of(tokenizer)))
+
+
+def encode_beside(rendered: Iterable[Rendered], cutter: Cutter) -> Iterator[tuple[list[Rendered], Columns]]:
+    """ROWS texts at a time beside their columns; while these are cut into tokens, the next are taken."""
     rest = iter(rendered)
     with ThreadPoolExecutor(max_workers=1) as worker:  # tokenizers lets go of the interpreter while it works
         under_way: deque[tuple[list[Rendered], Future[_Cut]]] = deque()
@@ -70,15 +64,44 @@ def encode_columns(rendered: Iterable[Rendered], tokenizer: PreTrainedTokenizerB
                 under_way.append((part, worker.submit(cutter.cut, part)))
             if len(under_way) > AHEAD or not part:
                 done, cut = under_way.popleft()
-                yield cutter.columns(done, *cut.result())
+                yield done, cutter.columns(done, *cut.result())
 
 
-class _Cutter:
+class Cutter:
     """Cuts texts into tokens: without offsets, as long as the tokens of most rows spell their texts."""
 
     def __init__(self, tokenizer: Tokenizer, special: Collection[int]) -> None:
         self._tokenizer, self._special = tokenizer, special
         self._spelling, self._pays = Spelling(tokenizer, special), True
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> Cutter:
+        """With a model's tokenizer. ModelError when it is none that can tell where its tokens lie."""
+        if not tokenizer.is_fast:
+            raise ModelError(
+                f"The tokenizer ({type(tokenizer).__name__}) does not say which characters a token stands for.",
+                expected="a fast tokenizer (tokenizer.json)",
+                cure="Convert it: AutoTokenizer.from_pretrained(folder, use_fast=True).save_pretrained(folder).",
+            )
+        special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+        # What a call of transformers' tokenizer does, less the lists of Python objects that it makes of every offset.
+        fast = tokenizer.backend_tokenizer
+        fast.no_truncation()
+        fast.no_padding()
+        fast.encode_special_tokens = tokenizer.split_special_tokens
+        return cls(fast, special)
+
+    def count(self, text: str) -> int:
+        """How many tokens a text has."""
+        return len(self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0])
+
+    def offsets(self, text: str) -> Encoding:
+        """The tokens of a text, which know where they lie."""
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
+    def example(self, rendered: Rendered, encoding: Encoding) -> Example:
+        """The example of a text that has been cut with offsets."""
+        return _example(rendered, encoding, self._tokenizer, self._special)
 
     def cut(self, rendered: Sequence[Rendered]) -> _Cut:
         """The tokens, and whether they come with offsets."""
@@ -89,23 +112,20 @@ class _Cutter:
     def columns(self, rendered: Sequence[Rendered], encodings: Sequence[Encoding], has_offsets: bool) -> Columns:
         """The examples of these texts."""
         if has_offsets:
-            return Columns.of(list(map(self._example, rendered, encodings)))
+            return Columns.of(list(map(self.example, rendered, encodings)))
         columns, unspelt = self._spelling.columns(rendered, [encoding.ids for encoding in encodings])
         self._pays &= len(unspelt) <= len(rendered) // 2
         again = [rendered[row] for row in unspelt]
         encodings = self._tokenizer.encode_batch([one.text for one in again], add_special_tokens=False)
         for row, one, encoding in zip(unspelt, again, encodings, strict=True):
-            columns.replace(row, self._example(one, encoding))
+            columns.replace(row, self.example(one, encoding))
         return columns
-
-    def _example(self, rendered: Rendered, encoding: Encoding) -> Example:
-        return _example(rendered, encoding, self._tokenizer, self._special)
 
 
 def _example(rendered: Rendered, encoding: Encoding, tokenizer: Tokenizer, special: Collection[int]) -> Example:
     ids = encoding.ids
     example = Example(ids, [IGNORED] * len(ids), rendered.source)
-    starts, at = _Starts(encoding), 0
+    starts, at, over, strays = _Starts(encoding), 0, 0, []
     for span_start, span_end in rendered.spans:
         earlier, at = at, bisect.bisect_left(starts, span_start, lo=at)
         for place in range(at - 1, earlier - 1, -1):
@@ -117,18 +137,26 @@ def _example(rendered: Rendered, encoding: Encoding, tokenizer: Tokenizer, speci
             at += 1
         first, at = at, bisect.bisect_left(starts, span_end, lo=at)
         example.labels[first:at] = ids[first:at]
+        over = 0
         for place in range(at - 1, first - 1, -1):
             if encoding.token_to_chars(place)[1] <= span_end:
                 break
             # A special token may swallow the white space behind it (`rstrip`, Phi-3's <|end|>): it is still said.
             if ids[place] not in special:
                 example.labels[place] = IGNORED
-                example.straddling += 1
+                over += 1
+        example.straddling += over
         if at > first and ids[at - 1] in special:
             for place in range(first, at - 1):
                 if ids[place] == ids[at - 1]:
-                    example.labels[place] = IGNORED
-                    example.stray_ends += 1
+                    strays.append(place)
+    if rendered.taught_from is not None and rendered.spans:
+        first = bisect.bisect_left(starts, rendered.taught_from)
+        example.labels[first : at - over] = ids[first : at - over]
+        example.straddling = over
+    for place in strays:
+        example.labels[place] = IGNORED
+    example.stray_ends = len(strays)
     if ids:
         example.labels[0] = IGNORED
     return example

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from ..chat.pairs import last_pair
 from ..chat.rendering import Rendered
 from .encoding import encode
 from .examples import IGNORED, Example
-from .length import LengthReport
+from .length import LengthPolicy, LengthReport
 from .table import ExampleTable
 
 if TYPE_CHECKING:
@@ -35,9 +35,8 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class PairLengthReport(LengthReport):
-    """The same for pairs: `max_seq_len` is of the encoder's part, `max_target_len` of the answer."""
+    """The same for pairs: the limits' `max_seq_len` is of the encoder's part, `max_target_len` of the answer."""
 
-    max_target_len: int = 0
     longest_input: int = 0
     longest_target: int = 0
     long_inputs: int = 0
@@ -49,16 +48,19 @@ class PairLengthReport(LengthReport):
 
     @property
     def limit(self) -> str:
-        return f"{self.max_seq_len} tokens of input or {self.max_target_len} of answer"
+        return f"{self.limits.max_seq_len} tokens of input or {self.limits.max_target_len} of answer"
 
     def kinds(self) -> list[tuple[str, int, str]]:
-        what = "dropped" if self.policy == "drop" else "cut at the end"
-        limits = (
-            ("input", self.long_inputs, f"with an input longer than {self.max_seq_len} tokens (model.max_seq_len)"),
+        limits, is_dropped = self.limits, self.limits.policy == "drop"
+        side = "dropped" if is_dropped else f"cut at the {limits.side}"
+        end = "dropped" if is_dropped else "cut at the end"
+        return [
+            ("input", self.long_inputs,
+             f"with an input longer than {limits.max_seq_len} tokens (model.max_seq_len), and {side}"),
             ("target", self.long_targets,
-             f"with an answer longer than {self.max_target_len} tokens (model.max_target_len)"),
-        )  # fmt: skip
-        return [*((kind, count, f"{words}, and {what}") for kind, count, words in limits), self.unsupervised()]
+             f"with an answer longer than {limits.max_target_len} tokens (model.max_target_len), and {end}"),
+            self.unsupervised(),
+        ]  # fmt: skip
 
 
 def encode_pairs(rendered: Iterable[Rendered], tokenizer: PreTrainedTokenizerBase, start_id: int) -> Iterator[Example]:
@@ -70,20 +72,23 @@ def encode_pairs(rendered: Iterable[Rendered], tokenizer: PreTrainedTokenizerBas
     return (_with_start(example, start_id) for example in encode(joined, tokenizer))
 
 
-def apply_pair_length_policy(
-    examples: ExampleTable, max_seq_len: int, max_target_len: int, policy: Literal["drop", "end"]
-) -> tuple[ExampleTable, PairLengthReport]:
-    """The examples that are trained, in order, and what became of the others; `end` keeps an input's end-of-text."""
+def apply_pair_length_policy(examples: ExampleTable, limits: LengthPolicy) -> tuple[ExampleTable, PairLengthReport]:
+    """The examples that are trained, in order, and what became of the others.
+
+    `truncate` takes the side of the input that it is asked to, but its end-of-text, and of an answer the end.
+    """
+    max_seq_len, max_target_len = limits.max_seq_len, limits.max_target_len
+    assert max_target_len is not None, "limits of a causal model"
     given = examples.decoder_at
     answers = examples.lengths - given - 1
     long_input, long_target = given > max_seq_len, answers > max_target_len
     too_long = long_input | long_target
-    dropped = too_long & (policy == "drop")
+    dropped = too_long & (limits.policy == "drop")
     unsupervised = ~dropped & (examples.supervised == 0)
     kept = ~dropped & ~unsupervised
     left = np.minimum(answers, max_target_len)
     lengths, supervised = np.minimum(given, max_seq_len) + 1 + left, examples.supervised_before(given + 1 + left)
-    report = PairLengthReport(max_seq_len, policy, max_target_len=max_target_len)
+    report = PairLengthReport(limits)
     report.add_sums(examples, kept, lengths, supervised)
     report.longest_input, report.longest_target = int(given.max(initial=0)), int(answers.max(initial=0))
     report.long_inputs = report.name_rows("input", long_input, examples)
@@ -91,8 +96,7 @@ def apply_pair_length_policy(
     report.rows_dropped = int(dropped.sum())
     report.rows_without_supervision = report.name_rows("unsupervised", unsupervised, examples)
     report.rows_cut = int((too_long & kept).sum())
-    cut = partial(_cut, max_seq_len=max_seq_len, max_target_len=max_target_len)
-    return examples.select(kept, lengths, supervised, cut), report
+    return examples.select(kept, lengths, supervised, partial(_cut, limits=limits)), report
 
 
 def halves(example: Example) -> tuple[Example, Example]:
@@ -113,12 +117,14 @@ def _with_start(example: Example, start_id: int) -> Example:
     return example
 
 
-def _cut(example: Example, max_seq_len: int, max_target_len: int) -> Example:
-    at, ids, labels = example.decoder_at, example.input_ids, example.labels
-    last = at + 1 + max_target_len
-    if at <= max_seq_len and len(ids) <= last:
+def _cut(example: Example, limits: LengthPolicy) -> Example:
+    at, ids, labels, longest = example.decoder_at, example.input_ids, example.labels, limits.max_seq_len
+    last = at + 1 + limits.max_target_len
+    if at <= longest and len(ids) <= last:
         return example
-    given = [*ids[: max_seq_len - 1], ids[at - 1]] if at > max_seq_len else ids[:at]
+    given = ids[:at]
+    if at > longest:
+        given = ids[at - longest : at] if limits.side == "start" else [*ids[: longest - 1], ids[at - 1]]
     return Example(
         given + ids[at:last], [IGNORED] * len(given) + labels[at:last], example.source, len(ids) <= last,
         example.straddling, example.stray_ends, len(given),

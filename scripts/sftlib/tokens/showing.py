@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from .. import console
 from ..units import percent
 from .examples import IGNORED, Example, Tally
 from .histogram import bars
-from .length import LengthReport
+from .length import LengthReport, Policy
+from .mixing import Share
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SHOWN = 2  # examples: one may be odd, two show the rule
+TAKEN = {"drop": "dropped", "truncate": "cut", "split": "split", "truncate_turns": "shortened"}
 BAR = 40  # characters of the longest bar
 
 
@@ -47,27 +49,45 @@ def pieces(example: Example) -> list[tuple[list[int], bool]]:
 
 
 def show_lengths(reports: Mapping[str, LengthReport]) -> None:
-    """Print one line a split, by its name, and a warning for each kind of row that the length policy took."""
+    """Print one line a split, by its name, and a warning for each kind of row that the length policy took.
+
+    Where rows are split, how many examples the trained ones became stands beside them.
+    """
+    has_chunks = any(report.examples != report.rows_kept for report in reports.values())
     rows = [
         (
-            name, report.rows, report.rows_kept, report.longest_shown, report.tokens, report.tokens_lost,
+            name, report.rows, report.rows_kept, *([report.examples] if has_chunks else []), report.longest_shown,
+            report.tokens, report.tokens_lost,
             f"{report.supervised_tokens} ({percent(report.supervised_tokens, report.tokens)})",
             report.supervised_tokens_lost,
         )
         for name, report in reports.items()
     ]  # fmt: skip
-    headers = ("split", "rows", "trained", "longest", "tokens", "lost", "supervised", "lost")
+    examples = ["examples"] if has_chunks else []
+    headers = ("split", "rows", "trained", *examples, "longest", "tokens", "lost", "supervised", "lost")
     console.table("", headers, rows, to_stderr=True)
     for name, report in reports.items():
         for loss in report.losses():
             console.warn(f"{name}: {loss}")
 
 
-def show_histogram(title: str, lengths: Sequence[int], max_seq_len: int, policy: Literal["drop", "end"]) -> None:
+def show_shares(shares: Mapping[str, Share]) -> None:
+    """Print how much of each data set a pass over the training split takes."""
+    rows, tokens = (sum(getattr(share, name) for share in shares.values()) for name in ("taken", "tokens"))
+    lines = [
+        (name, share.rows, share.taken, percent(share.taken, rows), share.tokens, percent(share.tokens, tokens),
+         share.supervised)
+        for name, share in shares.items()
+    ]  # fmt: skip
+    headers = ("data set", "examples", "taken", "of all", "tokens", "of all", "supervised")
+    console.table("A pass over the training split", headers, lines, to_stderr=True)
+
+
+def show_histogram(title: str, lengths: Sequence[int], max_seq_len: int, policy: Policy) -> None:
     """Print how many rows have how many tokens, and what the length policy does to those that are too long."""
     found = bars(lengths, max_seq_len)
     tallest = max(bar.rows for bar in found)
-    taken = "dropped" if policy == "drop" else "cut"
+    taken = TAKEN[policy]
     rows = [
         (
             f"{bar.low}-{bar.high}", bar.rows, "#" * math.ceil(BAR * bar.rows / tallest),

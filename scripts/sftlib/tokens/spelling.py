@@ -145,6 +145,11 @@ class Spelling:
         marks = np.flatnonzero(is_special & trained)
         span = np.searchsorted(first, marks, side="right") - 1
         strays = marks[(marks != last[span]) & (tokens[marks] == tokens[last[span]])]
+        for whole in (place for place, one in enumerate(rendered) if one.taught_from is not None and one.spans):
+            final = np.searchsorted(row, whole, side="right") - 1  # its last span
+            begin = np.searchsorted(begins, texts.places(whole, rendered[whole].taught_from))
+            trained[max(begin, starts[whole]) : past[final] - over[final]] = True
+            straddling[whole] = over[final]
         trained[strays] = False
         stray = np.bincount(np.searchsorted(starts, strays, side="right") - 1, minlength=len(rendered))
         trained[starts[:-1][has_tokens]] = False

@@ -65,9 +65,14 @@ class ExampleTable(Sequence[Example]):
 
     @classmethod
     def of(cls, examples: Iterable[Example]) -> ExampleTable:
-        """A table in memory."""
+        """A table of them in memory."""
+        return cls.made(in_columns(examples), Remarks())
+
+    @classmethod
+    def made(cls, parts: Iterable[Columns], remarks: Remarks) -> ExampleTable:
+        """The same of columns that are being made, and what is remarked of them meanwhile."""
         sink = pa.BufferOutputStream()
-        write_table(sink, in_columns(examples), Remarks())
+        write_table(sink, parts, remarks)
         return cls(pa.ipc.open_file(sink.getvalue()))
 
     def __len__(self) -> int:
