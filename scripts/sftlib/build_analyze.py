@@ -183,8 +183,11 @@ def _add_tokens(analysis: dict[str, Any], config: Config, survey: Survey, paths:
     if config.model.type == "seq2seq":
         console.note("Lengths are of input and answer together; each has a limit of its own, and none is suggested.")
         return
+    # That of the model whose tokens were counted: on the card that memory is estimated for, `auto` is another one.
+    model = config.model.model_copy(update={"name": str(text.stored.folder), "revision": None})
     with survey.timed("limits"):
-        analysis["limits"] = limits(config, [table for (split, _), table in tables.items() if split == "train"])
+        own = config.model_copy(update={"model": model})
+        analysis["limits"] = limits(own, [table for (split, _), table in tables.items() if split == "train"])
 
 
 def _uncut(config: Config) -> Config:
