@@ -81,7 +81,9 @@ def test_what_is_garbled_is_seen(text: str) -> None:
 
 def _ends_in_a_quote(text: str) -> bool:
     """Capitals before what may be a quotation mark are left alone."""
-    return any(text[at - 1].isupper() and text[at] in "ÂÃ" and text[at + 1] in "»«" for at in range(1, len(text) - 1))
+    return any(
+        text[at - 1].isupper() and "Â" <= text[at] <= "ß" and text[at + 1] in "»«" for at in range(1, len(text) - 1)
+    )
 
 
 @given(contents())
