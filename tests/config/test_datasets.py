@@ -88,6 +88,12 @@ def test_what_is_refused(desk, below, said):
     assert re.search(said, " ".join(desk.refuse(f"data:\n  datasets:\n{below}").split()))
 
 
+@pytest.mark.parametrize("name", ["*", "a b", "ä", "-a"])
+def test_no_override_gets_round_the_rule_for_names(desk, name):
+    assert "is no key of the config" in desk.refuse(TWO, f"data.datasets.{name}.path=x")
+    assert "cannot name a section" in desk.refuse(TWO, f"data.datasets.{name}={{path: x}}")
+
+
 def test_of_raw_path_and_data_sets_the_later_wins(desk):
     desk.write(TWO, "sets.yaml")
     desk.write("data: {raw_path: here}\n", "raw.yaml")

@@ -11,6 +11,7 @@ Worst bug: a range in words that is not the range in force (tests/config/test_ke
 
 from __future__ import annotations
 
+import re
 import types
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -20,6 +21,7 @@ from pydantic.fields import FieldInfo
 
 from .schema import Config, Section
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # of a section that a user names
 PATTERNS = {  # what a pattern of the schema means
     r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "letters, digits, `.`, `_` and `-`, a letter or digit first",
 }
@@ -123,20 +125,20 @@ def pattern(name: str) -> str:
     """The name as the schema has it: `data.datasets.*.path` for `data.datasets.faq.path`."""
     for group in _groups():
         if name.startswith(group):
-            _, dot, rest = name[len(group) :].partition(".")
-            return f"{group}*{dot}{rest}"
+            own, dot, rest = name[len(group) :].partition(".")
+            return f"{group}*{dot}{rest}" if NAME.fullmatch(own) else name
     return name
 
 
 def key_of(name: str) -> Key | None:
     """The leaf of this name, below names of the user's too."""
-    key = keys().get(pattern(name))
+    key = None if "*" in name else keys().get(pattern(name))
     return key if key is None or key.name == name else replace(key, name=name)
 
 
 def section_of(name: str) -> type[Section] | None:
     """The section of this name, below names of the user's too."""
-    return sections().get(pattern(name))
+    return None if "*" in name else sections().get(pattern(name))
 
 
 def group_of(name: str) -> str | None:

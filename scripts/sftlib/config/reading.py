@@ -25,7 +25,7 @@ import yaml
 
 from ..units import human_bytes
 from .faults import Fault, shown, unknown_key
-from .keys import Key, group_of, join, key_of, section_of
+from .keys import NAME, Key, group_of, join, key_of, section_of
 
 BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}  # YAML 1.1
 NULLS = ("", "~", "null", "none")  # `None` is Python's word, and nobody means a run called None
@@ -33,7 +33,6 @@ NUMBER = re.compile(r"[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9][0-9_]*)([eE][-+]?[0
 LARGEST_FILE = 100_000  # bytes; every key with its comment takes 20,000, and PyYAML reads as many in 0.3 s
 LARGEST_WHOLE = 2**63 - 1  # what torch and Arrow can hold
 DURATION = re.compile(r"(?=.)(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m(?:in)?)?(?:(?P<s>\d+(?:\.\d+)?)s)?")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # of a section that a user names
 INCLUDES = ("include", "base_config")  # the same in two spellings
 OTHER_SPELLINGS = {
     "train.evaluation_strategy": "train.eval_strategy",  # transformers before 4.46
